@@ -100,6 +100,7 @@ mod asciicast;
 pub mod client;
 mod config;
 pub mod cri;
+mod drive;
 mod long_head;
 mod negotiate;
 mod options;

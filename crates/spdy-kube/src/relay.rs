@@ -30,6 +30,7 @@ use crate::{
     Status,
     client::{self, Begun},
     config::config,
+    drive::{CLOSE, drive},
     negotiate::VERSION,
     server::{self, Taken},
     stream_type::is_clear,
@@ -131,7 +132,7 @@ async fn pass_streams(
 ) {
     let watch = Arc::new(watch);
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config);
-    let driver = tokio::spawn(driver);
+    let driver = tokio::spawn(drive(driver, CLOSE));
     let mut streams = JoinSet::new();
     let (mut failed, mut unseen) = (Vec::new(), None);
     loop {
@@ -152,9 +153,9 @@ async fn pass_streams(
                     }
                 },
                 None => {
-                settle(&to_server, watch.taken()).await;
-                break;
-            }
+                    settle(&to_server, watch.taken()).await;
+                    break;
+                }
             },
             _ = to_server.closed() => {
                 // The client has to get the bytes that came before the end. If it is gone, the
@@ -178,10 +179,11 @@ async fn pass_streams(
 
 /// Waits until the server has read everything of a client that has left, if all its streams have
 /// ended: a transport that is closed before that can lose what it holds. A server that is slow has
-/// the same time as one whose ports are slow.
+/// the same time as one whose ports are slow. The end of its session ends this, and nothing else
+/// can happen meanwhile.
 async fn settle(to_server: &Session, taken: &Taken) {
     if taken.is_idle() {
-        _ = taken.rest(to_server.ping()).await;
+        _ = taken.last(to_server.ping()).await;
     }
 }
 

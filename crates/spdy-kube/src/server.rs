@@ -209,11 +209,11 @@ impl Server {
     /// - A slow client or a target that does not read delays the other connections of its session.
     ///   SPDY without windows cannot avoid that.
     /// - When the client leaves, its connections are dropped. A target still gets the input that
-    ///   the client has finished, unless it takes nothing for 30 s.
+    ///   the client has finished, unless it takes nothing for 30 s or needs more than 2,000 s.
     /// - Over WebSocket without SPDY the query names the ports ([`Ports`]), and the server connects
     ///   to each port once, at the start. The client's connection ends when the last port has
     ///   ended. If the client closes its connection, all its inputs have ended, and they are
-    ///   written to the ports, unless these take nothing for 30 s.
+    ///   written to the ports, unless these take nothing for 30 s or need more than 2,000 s.
     ///
     /// # Panics
     ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use spdy_kube::{
-    BoxError, Server,
+    BoxError, Exit, Options, Server,
     client::{self, Client, Connection, Forward, Transport},
 };
 use spdy_session::{HeaderBlock, RstStatus, Version};
@@ -117,6 +117,77 @@ async fn a_slow_target_gets_an_input_whose_client_has_finished_it_and_left() {
         // What is in the pipe is still taken.
         let taken = taken_after_the_client(transport, false).await;
         assert!(taken <= 2024, "{transport:?}: {taken}");
+    }
+}
+
+/// It would keep its session for as long as its input lasts.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_takes_little_at_a_time_does_not_stay_for_ever() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let (forward, mut connection, mut target) = half_closed(transport).await;
+        connection.write_all(&[b'x'; 200_000]).await.unwrap();
+        connection.shutdown().await.unwrap();
+        drop((connection, forward));
+        let begin = Instant::now();
+        let mut piece = [0; 1000];
+        while target.read(&mut piece).await.is_ok_and(|read| read > 0) {
+            sleep(29 * SECOND).await;
+        }
+        let lasted = begin.elapsed();
+        assert!(
+            (1990 * SECOND..2100 * SECOND).contains(&lasted),
+            "{transport:?}: {lasted:?}"
+        );
+    }
+}
+
+/// Returns how long a client is listened to that has sent GOAWAY and then sends PINGs.
+async fn dribbling<R>(handler: fn(Request<Incoming>) -> R, protocol: &'static str) -> Duration
+where
+    R: Future<Output = Response<String>> + Send + 'static,
+{
+    let way = in_memory(&Wires::default(), handler);
+    let mut request = client::request(&"http://pod/x?command=x&stdout=1".parse().unwrap());
+    let name = HeaderValue::from_static(protocol);
+    request
+        .headers_mut()
+        .append("x-stream-protocol-version", name);
+    let wire = way().await.unwrap().into_inner();
+    let (_, mut transport) = upgrade::connect(wire, request).await.unwrap();
+    let begin = Instant::now();
+    let go_away = [0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    transport.write_all(&go_away).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(transport);
+    let sending = async {
+        let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
+        while to.write_all(&ping).await.is_ok() {
+            sleep(4 * SECOND).await;
+        }
+    };
+    // The server ends its own direction at once.
+    let mut read = Vec::new();
+    _ = tokio::join!(sending, from.read_to_end(&mut read));
+    begin.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_on_after_goaway_is_not_listened_to_for_long() {
+    let forward = dribbling(
+        |mut request| async move {
+            let connect = |_| async { Err::<DuplexStream, BoxError>("no port".into()) };
+            Server::new().port_forward(&mut request, "demo", connect)
+        },
+        "portforward.k8s.io",
+    );
+    let exec = dribbling(
+        |mut request| async move {
+            let streams = Options::from_query("command=x&stdout=1").unwrap().streams;
+            Server::new().exec(&mut request, streams, |_| async { Ok(Exit::SUCCESS) })
+        },
+        "v4.channel.k8s.io",
+    );
+    for lasted in [forward.await, exec.await] {
+        assert!(lasted < 40 * SECOND, "{lasted:?}");
     }
 }
 

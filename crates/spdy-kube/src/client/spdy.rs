@@ -1,20 +1,14 @@
 //! Exec and attach over SPDY, and what port-forward has in common with them.
 
-use std::{
-    future::poll_fn,
-    task::{Poll, ready},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
-use spdy_session::{
-    Config, Driver, HeaderBlock, OpenOptions, Session, SessionError, Stream, Timeout, Version,
-};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Session, SessionError, Stream, Version};
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
@@ -24,6 +18,7 @@ use super::{
 use crate::{
     Protocol, Streams,
     config::config,
+    drive::drive,
     negotiate::{VERSION, names},
 };
 
@@ -128,26 +123,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (session, _, driver) = spdy_session::client(transport, Version::V3_1, config);
-    (session, tokio::spawn(drive(driver)))
-}
-
-/// Drives a session to its end. A server may hold it up for hours, but not when it is over: then
-/// nothing waits for what is left to write.
-async fn drive<IO>(mut driver: Driver<IO>) -> Result<(), SessionError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut late = None;
-    poll_fn(|cx| {
-        let ended = driver.poll_around(cx, |_| false);
-        if ended.is_ready() || !driver.is_closing() {
-            return ended;
-        }
-        let late = late.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
-        ready!(late.as_mut().poll(cx));
-        Poll::Ready(Err(SessionError::TimedOut(Timeout::Write)))
-    })
-    .await
+    (session, tokio::spawn(drive(driver, LEAVE)))
 }
 
 /// Returns the configuration of a session that sends PINGs.

@@ -31,9 +31,14 @@ use super::{
     session::Session,
     settings::Settings,
     spdy::say,
-    taken::Taken,
+    taken::{LEFT, Taken},
 };
-use crate::{BoxError, client::Forward, status::shorten};
+use crate::{
+    BoxError,
+    client::Forward,
+    drive::{CLOSE, drive},
+    status::shorten,
+};
 
 /// A target of a forwarded connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -74,7 +79,7 @@ where
 {
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let mut driver = Guard::spawn(driver);
+    let mut driver = Guard::spawn(drive(driver, CLOSE));
     let mut connections = Connections::new(settings.gather, forwarder, session.clone());
     loop {
         tokio::select! {
@@ -95,7 +100,10 @@ where
     session.shutdown(Shutdown::Now);
     _ = driver.end().await;
     // Without its client a connection ends, unless the client has finished its input.
-    while connections.tasks.join_next().await.is_some() {}
+    let rest = async { while connections.tasks.join_next().await.is_some() {} };
+    if timeout(LEFT, rest).await.is_err() {
+        tracing::debug!(target: "spdy", "targets take too long, and are dropped");
+    }
 }
 
 /// The connections of a session.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Io, Protocol, Status, Streams,
+    drive::{CLOSE, drive},
     stdio::{Client, Resize, Stdin, Stdout},
     stream_type::StreamType,
 };
@@ -37,7 +38,7 @@ pub(super) async fn serve<IO>(
 {
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let mut driver = Guard::spawn(driver);
+    let mut driver = Guard::spawn(drive(driver, CLOSE));
     let mut gathered = Gathered::new(protocol, streams);
     let is_complete = tokio::select! {
         is_complete = timeout(settings.gather, gathered.gather(incoming)) => {

@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ struct Shared {
     due: Mutex<Option<Instant>>,
     /// How many connections a relay passes.
     passing: watch::Sender<usize>,
+    /// The moment from which nothing more is waited for, once the client has gone.
+    end: OnceLock<Instant>,
 }
 
 impl Taken {
@@ -75,6 +77,13 @@ impl Taken {
         }
     }
 
+    /// Waits for the rest of connections whose client has gone, in all calls together no longer
+    /// than [`LEFT`].
+    pub(crate) async fn last<T>(&self, rest: impl Future<Output = T>) -> Option<T> {
+        let end = *self.0.end.get_or_init(|| Instant::now() + LEFT);
+        timeout_at(end, self.rest(rest)).await.ok().flatten()
+    }
+
     fn due(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,6 +104,9 @@ const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// How long another server is given at most for bytes that it holds: 1 MB at 1 kB a second.
 const HIDDEN: Duration = Duration::from_secs(1000);
+
+/// How long the connections of a client that has gone may go on, whatever their targets take.
+pub(super) const LEFT: Duration = Duration::from_secs(2000);
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +139,27 @@ mod tests {
         };
         let (lasted, ()) = tokio::join!(lasts(&taken), taking);
         assert_eq!(lasted.as_secs(), 320);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_client_that_has_gone_has_2000_s_in_all() {
+        let taken = Taken::default();
+        let taking = async {
+            loop {
+                sleep(29 * SECOND).await;
+                taken.add();
+            }
+        };
+        let begin = Instant::now();
+        let waiting = async {
+            assert_eq!(taken.last(sleep(1500 * SECOND)).await, Some(()));
+            assert_eq!(taken.last(pending::<()>()).await, None);
+        };
+        tokio::select! {
+            () = waiting => {}
+            () = taking => {}
+        }
+        assert_eq!(begin.elapsed().as_secs(), 2000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -89,7 +89,7 @@ pub(in crate::server) async fn serve(
             taken.idle().await;
         };
         if matches!(*presence.borrow(), None | Some(End::Closed)) {
-            taken.rest(rest).await;
+            taken.last(rest).await;
         }
     }
     let end = *presence.borrow();
@@ -126,7 +126,7 @@ async fn write(
         // The client reads no more, but that does not break the connections off.
         End::Closed => {
             let discard = async { while messages.recv().await.is_some() {} };
-            taken.rest(discard).await;
+            taken.last(discard).await;
             Ok(())
         }
         End::Refused(_) | End::Lost => Ok(()),
