@@ -420,8 +420,10 @@ fn the_access_log_follows_its_file_while_the_server_drains() {
 /// Collectors that keep their connections do not lock others out.
 #[test]
 fn idle_connections_of_collectors_make_way_for_another() {
-    let arguments = ["--plain", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
-    let program = Program::start(&arguments, 3);
+    let listen = ["--plain", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    // Otherwise the connections end by themselves, in time for the next one.
+    let patient = ["--http1", "header-timeout=600"];
+    let program = Program::start(&[&listen[..], &patient].concat(), 3);
     let metrics = program.address(2);
     let _idle: Vec<_> = (0..64)
         .map(|_| {
