@@ -18,7 +18,6 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
 };
 
 use rustls::{
@@ -168,7 +167,8 @@ impl Tls {
 
     /// Returns the first name of the certificate, and the last moment in which it is valid. `None`
     /// if only rustls knows the certificate.
-    pub(crate) fn expiry(&self) -> Option<(Option<String>, SystemTime)> {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn expiry(&self) -> Option<(Option<String>, std::time::SystemTime)> {
         let current = self.current();
         let certificate = current.chain.first()?;
         Some((

@@ -1,6 +1,8 @@
 //! Replaces TLS in a build without the feature `tls`: a server with a TLS listener does not start.
 
-use std::{convert::Infallible, io, marker::PhantomData, time::SystemTime};
+#[cfg(feature = "metrics")]
+use std::time::SystemTime;
+use std::{convert::Infallible, io, marker::PhantomData};
 
 use crate::{config::Certificate, secured::Fingerprint};
 
@@ -31,6 +33,7 @@ impl Tls {
         match *self {}
     }
 
+    #[cfg(feature = "metrics")]
     pub(crate) fn expiry(&self) -> Option<(Option<String>, SystemTime)> {
         match *self {}
     }

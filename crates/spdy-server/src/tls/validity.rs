@@ -21,6 +21,7 @@ pub(super) fn check(certificate: &CertificateDer<'_>) -> Result<(), Invalid> {
 }
 
 /// Returns the end of the time in which a certificate is valid. `None` if it cannot be read.
+#[cfg(any(feature = "metrics", test))]
 pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let end_of_time = UnixTime::since_unix_epoch(Duration::MAX);
     match check_at(certificate, end_of_time) {
@@ -30,6 +31,7 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> 
 }
 
 /// Returns the first name of a certificate, if it has one.
+#[cfg(any(feature = "metrics", test))]
 pub(super) fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().next().map(str::to_owned)
