@@ -1,0 +1,192 @@
+//! The flags as an operator writes them.
+
+use std::path::Path;
+
+use spdy_server::Transport;
+
+use super::*;
+
+fn flags(words: &str) -> Flags {
+    Flags::try_parse_from(words.split(' ')).unwrap()
+}
+
+fn config(words: &str) -> Config {
+    flags(words).config()
+}
+
+#[test]
+fn the_flags_are_consistent() {
+    Flags::command().debug_assert();
+}
+
+#[test]
+fn without_arguments_the_default_configuration_is_meant() {
+    assert_eq!(
+        format!("{:?}", config("spdy-server")),
+        format!("{:?}", Config::default())
+    );
+    assert!(config("spdy-server --systemd").binds.is_empty());
+}
+
+#[test]
+fn listeners_may_be_given_several_times_and_replace_the_default() {
+    let binds = config(
+        "spdy-server --plain 127.0.0.1:1 --listen [::1]:2 --listen 127.0.0.1:3 --plain unix:/a",
+    )
+    .binds;
+    let shown: Vec<_> = binds
+        .iter()
+        .map(|bind| (bind.transport, bind.address.to_string(), bind.required))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (Transport::Tls, "[::1]:2".into(), true),
+            (Transport::Tls, "127.0.0.1:3".into(), true),
+            (Transport::Plain, "127.0.0.1:1".into(), true),
+            (Transport::Plain, "unix:/a".into(), true),
+        ]
+    );
+    let plain_only = config("spdy-server --plain 127.0.0.1:0").binds;
+    assert!(
+        plain_only
+            .iter()
+            .all(|bind| bind.transport == Transport::Plain)
+    );
+}
+
+#[test]
+fn values_find_their_place() {
+    let all = config(
+        "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --drain-delay 3 --idle-close 2 --max-connections 9 \
+         --session-memory 3 --write-timeout 8 \
+         --body-timeout 5 --keep-alive 0 --handshake-timeout 4 --idle-timeout 6 \
+         --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
+         --http2 max-frame=20000 --http1 keep-alive=false \
+         --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol \
+         --socket-mode 660 --socket-owner 7:8 \
+         --proxy-protocol-from 10.0.0.0/8 --proxy-protocol-from ::1 d",
+    );
+    assert_eq!(
+        all.certificate,
+        Certificate::Files {
+            chain: "a".into(),
+            key: "b".into()
+        }
+    );
+    assert_eq!(all.plain_version, PlainVersion::V3);
+    assert_eq!(all.timeouts.drain, Duration::from_secs(7));
+    assert_eq!(all.timeouts.drain_delay, Duration::from_secs(3));
+    assert_eq!(all.timeouts.idle_close, Duration::from_secs(2));
+    assert_eq!(all.timeouts.write, Duration::from_secs(8));
+    assert_eq!(all.timeouts.body, Some(Duration::from_secs(5)));
+    assert_eq!(all.timeouts.keep_alive, None);
+    assert_eq!(all.timeouts.handshake, Duration::from_secs(4));
+    assert_eq!(all.timeouts.idle, Duration::from_secs(6));
+    assert_eq!(all.spdy.limits.max_streams, 8);
+    let idle = all.spdy.timeouts.idle;
+    assert_eq!(idle, Some(Duration::from_millis(500)));
+    assert_eq!(all.http2.max_frame, 20_000);
+    assert!(!all.http1.keep_alive);
+    assert_eq!(all.max_connections, 9);
+    assert_eq!(all.max_session_memory, 3 << 20);
+    assert_eq!(all.advertise, NonZeroU16::new(443));
+    assert_eq!(all.access_log, Some(AccessLog::Stdout));
+    assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
+    assert!(all.reuse_port && all.proxy_protocol);
+    let files = SocketFiles {
+        mode: Some(0o660),
+        user: Some(7),
+        group: Some(8),
+    };
+    assert_eq!(all.socket_files, files);
+    let proxies: Vec<_> = all
+        .proxy_protocol_from
+        .iter()
+        .map(Network::to_string)
+        .collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+
+    let directory = flags("spdy-server --file-cache 3 d").directory().unwrap();
+    assert_eq!(directory.path, Path::new("d"));
+    assert_eq!(directory.max_bytes, 3 << 20);
+    let forgetful = flags("spdy-server --file-cache 0 d").directory().unwrap();
+    assert_eq!(forgetful.max_entries, 0);
+
+    assert_eq!(flags("spdy-server").runtime(), Layout::Shared);
+    assert_eq!(
+        flags("spdy-server --runtime per-core").runtime(),
+        Layout::PerCore
+    );
+
+    let proxy = flags(
+        "spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4 --proxy-retry 0",
+    )
+    .proxy()
+    .unwrap();
+    assert_eq!(proxy.upstream.to_string(), "http://a:1");
+    assert_eq!(proxy.answer_timeout, Duration::from_secs(3));
+    assert_eq!(proxy.max_connections, 4);
+    assert_eq!(proxy.retry_refused, Duration::ZERO);
+    assert!(!proxy.trust_forwarded);
+    let patient = config("spdy-server --proxy http://a:1 --proxy-timeout 900");
+    assert_eq!(patient.timeouts.idle, Duration::from_secs(900));
+}
+
+#[test]
+fn warnings_are_logged_unless_the_filter_says_otherwise() {
+    for (words, filter) in [
+        ("spdy-server", "spdy_server=info,warn"),
+        ("spdy-server --log warn", "warn"),
+        ("spdy-server --log info", "info"),
+        ("spdy-server --log off", "off"),
+        (
+            "spdy-server --log spdy_server=debug",
+            "spdy_server=debug,warn",
+        ),
+        (
+            "spdy-server --log error,spdy::wire=trace",
+            "spdy::wire=trace,error",
+        ),
+    ] {
+        assert_eq!(flags(words).log().to_string(), filter, "{words}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for words in [
+        "spdy-server --cert a",
+        "spdy-server --key a",
+        "spdy-server --plain-version spdy/2",
+        "spdy-server --listen nowhere",
+        "spdy-server --listen unix:",
+        "spdy-server --socket-mode 888",
+        "spdy-server --socket-owner :",
+        "spdy-server --proxy-protocol-from 10.0.0.0/8",
+        "spdy-server --proxy-protocol --proxy-protocol-from 10.0.0.0/33",
+        "spdy-server --max-connections 0",
+        "spdy-server --log spdy_server=loudly",
+        "spdy-server --log inof",
+        "spdy-server --log warn,spdy_server",
+        "spdy-server --log",
+        "spdy-server --proxy https://a",
+        "spdy-server --proxy http://a b",
+        "spdy-server --proxy-timeout 1",
+        "spdy-server --proxy-retry 1",
+        "spdy-server --trust-forwarded",
+        "spdy-server --file-cache 1",
+        "spdy-server --file-cache -1 d",
+        "spdy-server --runtime single",
+        "spdy-server --advertise 0",
+        "spdy-server --spdy max-streams",
+        "spdy-server --http2 nonsense=1",
+        "spdy-server --http1 keep-alive=1",
+        "spdy-server --idle-timeout 0",
+        "spdy-server --man b",
+        "spdy-server --completions tcl",
+        "spdy-server a b",
+    ] {
+        assert!(Flags::try_parse_from(words.split(' ')).is_err(), "{words}");
+    }
+}
