@@ -4,6 +4,7 @@ mod file;
 mod listen;
 mod manual;
 mod owner;
+mod proxy;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use clap::{
 use clap_complete::Shell;
 use spdy_server::{
     AccessLog, Bind, Certificate, Config, Network, PlainVersion, SocketFiles, Timeouts, Transport,
-    app::{Directory, Proxy, Upstream},
+    app::{Directory, Proxy},
 };
 use tracing_subscriber::{
     EnvFilter,
@@ -32,7 +33,7 @@ use tracing_subscriber::{
 };
 
 pub(crate) use self::listen::Listen;
-use self::{owner::Owner, settings::Setting};
+use self::{owner::Owner, proxy::Application, settings::Setting};
 use crate::{
     descriptors::{Each, Needs},
     runtimes::Layout,
@@ -64,38 +65,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "MIB", default_value = "16", requires = "directory")]
     file_cache: u16,
 
-    /// Pass all requests on to an application
-    ///
-    /// Use http://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT for HTTP/2 without TLS.
-    /// The fields x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the
-    /// client; host stays as the client sent it. If a host has several addresses, the first that
-    /// answers is used. WebSocket, other upgrades and CONNECT are not
-    /// supported. If the application does not respond, the client receives 502 or 504.
-    #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
-    proxy: Option<Upstream>,
-
-    /// Seconds that the application can be silent before its request fails
-    #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
-    proxy_timeout: NonZeroU32,
-
-    /// Maximum number of connections to the application; further requests wait
-    #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
-    proxy_connections: NonZeroU32,
-
-    /// Seconds that an application which refuses connections is asked again; 0 asks once
-    ///
-    /// An application that starts again refuses connections for a while. A request waits for it,
-    /// and fails with 502 after this time. It holds one of --proxy-connections meanwhile: requests
-    /// that find no place fail with 503 after 5 seconds. With 5 or more those 5 seconds are the
-    /// limit, and the failure can be 504.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
-    proxy_retry: u32,
-
-    /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
-    ///
-    /// Use this only behind another proxy: otherwise clients can claim any address.
-    #[arg(long, requires = "proxy", help_heading = PROXY)]
-    trust_forwarded: bool,
+    #[command(flatten)]
+    application: Application,
 
     /// Listen for TLS connections on this address; can be repeated
     ///
@@ -326,7 +297,6 @@ pub(crate) struct Flags {
     man: bool,
 }
 
-const PROXY: &str = "Proxy";
 const SOCKETS: &str = "Sockets";
 const TLS: &str = "TLS";
 const PROTOCOLS: &str = "Protocols";
@@ -360,12 +330,7 @@ impl Flags {
     }
 
     pub(crate) fn proxy(&self) -> Option<Proxy> {
-        let mut proxy = Proxy::new(self.proxy.clone()?);
-        proxy.trust_forwarded = self.trust_forwarded;
-        proxy.answer_timeout = Duration::from_secs(self.proxy_timeout.get().into());
-        proxy.max_connections = self.proxy_connections.get() as usize;
-        proxy.retry_refused = Duration::from_secs(self.proxy_retry.into());
-        Some(proxy)
+        self.application.proxy()
     }
 
     pub(crate) const fn check_config(&self) -> bool {
@@ -402,8 +367,8 @@ impl Flags {
                 Layout::Shared => 1,
                 Layout::PerCore => self.threads() + 1,
             },
-            each: match (&self.proxy, &self.directory) {
-                (Some(_), _) => Each::Upstream(self.proxy_connections),
+            each: match (self.application.connections(), &self.directory) {
+                (Some(most), _) => Each::Upstream(most),
                 (None, Some(_)) => Each::File,
                 (None, None) => Each::Nothing,
             },
@@ -423,11 +388,8 @@ impl Flags {
     pub(crate) fn config(self) -> Config {
         let default = Config::default();
         let max_connections = self.max_connections();
-        let idle = match &self.proxy {
-            // A client that waits for a slow application is not idle.
-            Some(_) => Duration::from_secs(self.proxy_timeout.get().into()),
-            None => Duration::ZERO,
-        };
+        // A client that waits for a slow application is not idle.
+        let idle = self.application.patience().unwrap_or_default();
         let tls = self.listen.into_iter();
         let tls = tls.flat_map(|it| it.binds(Transport::Tls));
         let plain = self.plain.into_iter();
