@@ -11,6 +11,6 @@ mod site;
 #[cfg(feature = "directory")]
 pub use self::directory::{Directory, DirectoryError, directory};
 #[cfg(feature = "proxy")]
-pub use self::proxy::{Proxy, Upstream, UpstreamError, proxy};
+pub use self::proxy::{Proxy, Upstream, UpstreamError, Upstreams, UpstreamsError, proxy};
 #[cfg(feature = "site")]
 pub use self::site::site;

@@ -11,6 +11,7 @@
 //! sent, unless it [trusts](Proxy::trust_forwarded) them. `host` stays as the client sent it.
 
 mod answer;
+mod choice;
 mod dial;
 mod failure;
 mod fields;
@@ -18,8 +19,10 @@ mod heard;
 mod patience;
 mod pool;
 mod sips;
+mod target;
 mod upload;
 mod upstream;
+mod upstreams;
 
 use std::{
     convert::Infallible,
@@ -46,49 +49,70 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
-pub use self::upstream::{Upstream, UpstreamError};
+pub use self::{
+    upstream::{Upstream, UpstreamError},
+    upstreams::{Upstreams, UpstreamsError},
+};
 use self::{
-    dial::{Channel, Dial},
+    choice::{Choice, Turn},
+    dial::Dial,
     failure::Failure,
     fields::Forwarding,
+    heard::Heard,
     patience::Patience,
     pool::Pool,
+    target::Target,
     upload::Upload,
 };
-use crate::{config::after, info::ConnectionInfo};
+use crate::info::ConnectionInfo;
 
-/// The configuration of a reverse proxy.
+/// The configuration of a reverse proxy for one application, at one address or several.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Proxy {
-    /// The address of the application.
-    pub upstream: Upstream,
+    /// The addresses of the application: one or more, each once, in one protocol.
+    upstreams: Vec<Upstream>,
     /// Whether to keep the `x-forwarded-*` and `forwarded` fields of clients, and to add to them.
     /// Turn it on only behind another proxy. (Off by default.)
     pub trust_forwarded: bool,
     /// The time limit for getting a connection to the application: for waiting for a free place and
-    /// for opening the connection together. An HTTP/2 connection is open when the application has
-    /// sent its settings.
+    /// for opening the connection together, at all addresses. An HTTP/2 connection is open when the
+    /// application has sent its settings.
+    ///
+    /// Of several addresses each has an equal part of this time to open a connection, but at least
+    /// a second. Then the request goes on to the next address. (5 s by default.)
     pub connect_timeout: Duration,
-    /// How long an application that refuses connections is asked again: it might be starting. It is
-    /// a part of [`connect_timeout`](Self::connect_timeout), and at most that. The client gets 502
-    /// after it. Zero asks once. (3 s by default.)
+    /// How long an application that refuses connections at one of its addresses is asked again: it
+    /// might be starting. It is a part of [`connect_timeout`](Self::connect_timeout), and at most
+    /// that. The client gets 502 after it. Zero asks each address once. (3 s by default.)
     ///
     /// A request whose connection was refused has not been sent, so requests of all methods wait. A
     /// Unix socket whose file is missing counts as one that refuses.
     pub retry_refused: Duration,
+    /// The number of connects to an address that fail one after another until the address is left
+    /// out for [`down_for`](Self::down_for). Zero leaves none out. (3 by default.)
+    ///
+    /// A connect fails if it is refused, if it ends with any other error, and if the connection is
+    /// not open in its part of [`connect_timeout`](Self::connect_timeout). One that is given up
+    /// before, because its client leaves, has failed if half of that time is over. Nothing else
+    /// counts: neither a response such as 503, nor a connection that breaks. One connect that
+    /// succeeds ends the row.
+    pub down_after: u32,
+    /// How long an address is left out. Then one request tries it: if its connect fails, the
+    /// address is left out for this time again. (10 s by default.)
+    ///
+    /// No request fails because addresses are left out: where no other can be reached, they are
+    /// tried.
+    pub down_for: Duration,
     /// How long the application can be silent before and during a response, while no part of the
     /// request body moves either. It does not count the time in which the client has to read more
     /// of the response or send more of the request: [`Timeouts::body`](crate::Timeouts::body)
     /// limits the latter. (If the router is not served by this crate, its server has to limit it.)
     pub answer_timeout: Duration,
-    /// The maximum number of connections to the application that are open or being opened. An
+    /// The maximum number of connections to each address that are open or being opened. An
     /// HTTP/1.1 connection carries one request at a time, an HTTP/2 connection as many as the
     /// application allows. Further requests wait.
     ///
@@ -101,82 +125,113 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Returns a proxy with the default limits.
+    /// Returns a proxy with the default limits, for an application at one address.
     #[must_use]
-    pub const fn new(upstream: Upstream) -> Self {
+    pub fn new(upstream: Upstream) -> Self {
         Self {
-            upstream,
+            upstreams: vec![upstream],
             trust_forwarded: false,
             connect_timeout: Duration::from_secs(5),
             retry_refused: Duration::from_secs(3),
+            down_after: 3,
+            down_for: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
             max_connections: 512,
             dial: None,
         }
     }
 
-    /// Opens connections to the application with `dial`, and not to the address of
-    /// [`upstream`](Self::upstream).
+    /// Adds an address of the same application. Each request goes to the address with the fewest
+    /// requests, and to each in turn if several have equally few.
+    ///
+    /// A host whose name has several addresses is one address here: each connection goes to the
+    /// first that answers.
+    ///
+    /// ```
+    /// use spdy_server::app::{Proxy, proxy};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let application = Proxy::new("http://10.0.0.1:8080".parse()?)
+    ///     .also("http://10.0.0.2:8080".parse()?)?;
+    /// let app = proxy(application);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the address is there already, or if it has another protocol than the others: `http://`
+    /// and `unix:` are one, and `h2://` is another.
+    pub fn also(mut self, upstream: Upstream) -> Result<Self, UpstreamsError> {
+        UpstreamsError::check(&self.upstreams, &upstream)?;
+        self.upstreams.push(upstream);
+        Ok(self)
+    }
+
+    /// Returns the addresses of the application, of which there is at least one.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    fn is_http2(&self) -> bool {
+        self.upstreams[0].is_http2()
+    }
+
+    /// Returns a router that passes every request on to the application, and the state of its
+    /// addresses. Use [`proxy`] if you need only the router.
+    #[must_use]
+    pub fn build(self) -> (Router, Upstreams) {
+        let forwarding = Forwarding::new(&self.upstreams[0], self.trust_forwarded);
+        let pool = Arc::new(Pool::new(self));
+        let forwarder = Forwarder {
+            forwarding,
+            pool: Arc::clone(&pool),
+            failing: AtomicBool::new(false),
+        };
+        let router = Router::new()
+            .fallback(forward)
+            .with_state(Arc::new(forwarder));
+        (router, Upstreams::of(pool))
+    }
+
+    /// Opens connections to the application with `dial`, and not to the address of its
+    /// [`upstreams`](Self::upstreams).
     ///
     /// This is hidden because only tests of this project need it: with transports in memory they
     /// run on a paused clock.
     #[doc(hidden)]
     #[must_use]
-    pub fn connector<F, C, IO>(mut self, dial: F) -> Self
+    pub fn connector<F, C, IO>(self, dial: F) -> Self
     where
         F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connectors(move |_| dial())
+    }
+
+    /// The same as [`connector`](Self::connector), for several addresses.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn connectors<F, C, IO>(mut self, dial: F) -> Self
+    where
+        F: Fn(&Upstream) -> C + Send + Sync + 'static,
         C: Future<Output = io::Result<IO>> + Send + 'static,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         self.dial = Some(Dial::new(dial));
         self
     }
-
-    /// Opens a connection. An application that refuses it is asked again.
-    async fn connect(&self) -> io::Result<Channel> {
-        let until = after(self.retry_refused.min(self.connect_timeout));
-        let mut pause = SHORTEST_PAUSE;
-        loop {
-            match self.try_connect().await {
-                Err(error)
-                    if self.upstream.is_refusal(&error) && Instant::now() + pause < until =>
-                {
-                    debug!(%error, ?pause, "the application refuses connections; trying again");
-                    sleep(pause).await;
-                    pause = LONGEST_PAUSE.min(pause * 2);
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn try_connect(&self) -> io::Result<Channel> {
-        match &self.dial {
-            Some(dial) => dial.connect().await,
-            None => Ok(Box::new(self.upstream.connect().await?)),
-        }
-    }
 }
-
-/// The pauses between two attempts to connect to an application that refuses connections.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// Returns a router that passes every request on to an application.
 pub fn proxy(proxy: Proxy) -> Router {
-    let forwarder = Forwarder {
-        forwarding: Forwarding::new(&proxy.upstream, proxy.trust_forwarded),
-        pool: Pool::new(proxy),
-        failing: AtomicBool::new(false),
-    };
-    Router::new()
-        .fallback(forward)
-        .with_state(Arc::new(forwarder))
+    proxy.build().0
 }
 
 struct Forwarder {
     forwarding: Forwarding,
-    pool: Pool,
+    pool: Arc<Pool>,
     /// Whether the last request failed. It lets a failing application cause only one line in the
     /// log.
     failing: AtomicBool,

@@ -66,7 +66,7 @@ impl Answer {
     /// does so with every body that the application resets with NO_ERROR. In order, that comes only
     /// after the end, and only to stop the rest of a request.
     fn is_cut(&self) -> bool {
-        matches!(self.lease, Some(Lease::Http2(_)))
+        self.lease.as_ref().is_some_and(Lease::is_http2)
             && !self.body.is_end_stream()
             && (!self.may_be_early || self.body.size_hint().lower() > 0)
     }

@@ -4,6 +4,8 @@ use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Upstream;
+
 /// A transport to the application.
 pub(super) type Channel = Box<dyn Transport>;
 
@@ -13,25 +15,25 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 
 /// Opens a connection each time it is called.
 #[derive(Clone)]
-pub(super) struct Dial(Arc<dyn Fn() -> Dialing + Send + Sync>);
+pub(super) struct Dial(Arc<dyn Fn(&Upstream) -> Dialing + Send + Sync>);
 
 type Dialing = Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>;
 
 impl Dial {
     pub(super) fn new<F, C, IO>(dial: F) -> Self
     where
-        F: Fn() -> C + Send + Sync + 'static,
+        F: Fn(&Upstream) -> C + Send + Sync + 'static,
         C: Future<Output = io::Result<IO>> + Send + 'static,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self(Arc::new(move || {
-            let dialing = dial();
+        Self(Arc::new(move |upstream| {
+            let dialing = dial(upstream);
             Box::pin(async move { Ok(Box::new(dialing.await?) as Channel) })
         }))
     }
 
-    pub(super) async fn connect(&self) -> io::Result<Channel> {
-        (self.0)().await
+    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Channel> {
+        (self.0)(upstream).await
     }
 }
 

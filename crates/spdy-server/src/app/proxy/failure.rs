@@ -16,6 +16,8 @@ use axum::{
 pub(super) enum Failure {
     /// The connection could not be opened.
     Connect(String),
+    /// Nothing listens at the address. The application might be starting.
+    Refused(String),
     /// The connection was not opened in time.
     ConnectTimeout,
     /// All connections were in use for too long.
@@ -51,7 +53,10 @@ impl Failure {
     /// Returns the details, which are for the log and not for the client.
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
-            Self::Connect(reason) | Self::Broken(reason) | Self::Body(reason) => Some(reason),
+            Self::Connect(reason)
+            | Self::Refused(reason)
+            | Self::Broken(reason)
+            | Self::Body(reason) => Some(reason),
             Self::ConnectTimeout | Self::Busy | Self::Silent | Self::Untouched | Self::Switched => {
                 None
             }
@@ -60,7 +65,9 @@ impl Failure {
 
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Connect(_) | Self::Broken(_) | Self::Switched => StatusCode::BAD_GATEWAY,
+            Self::Connect(_) | Self::Refused(_) | Self::Broken(_) | Self::Switched => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::ConnectTimeout | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
             Self::Busy | Self::Untouched => StatusCode::SERVICE_UNAVAILABLE,
             Self::Body(_) => StatusCode::BAD_REQUEST,
@@ -71,7 +78,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Connect(_) => "cannot connect to the application",
+            Self::Connect(_) | Self::Refused(_) => "cannot connect to the application",
             Self::ConnectTimeout => "timeout while connecting to the application",
             Self::Busy => "the application has too many open requests",
             Self::Silent => "the application did not respond in time",

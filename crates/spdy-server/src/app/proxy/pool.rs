@@ -1,28 +1,41 @@
 //! The connections to an application, and the choice of a connection for each request.
 
 mod exclusive;
+mod lease;
+mod search;
 mod shared;
 
-use std::{error::Error, mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use axum::http::{Request, Response};
-use hyper::{body::Incoming, client::conn::TrySendError};
-use tokio::time::timeout;
 
-pub(super) use self::shared::Place;
-use self::{exclusive::Exclusive, shared::Shared};
+pub(super) use self::{lease::Lease, shared::Place};
+use self::{
+    exclusive::Exclusive,
+    lease::Fate,
+    search::{Held, Search},
+    shared::Shared,
+};
 use super::{
-    Failure, Patience, Proxy, Upload,
+    Choice, Failure, Heard, Patience, Proxy, Target, Turn, Upload,
     answer::{Answer, Silence},
     dial::Channel,
-    heard::{Cut, Heard, Listening},
+    heard::{Cut, Listening},
     upload::Progress,
 };
 
-/// The connections to an application.
+/// The connections to the addresses of an application.
 #[derive(Debug)]
 pub(super) struct Pool {
     proxy: Arc<Proxy>,
+    choice: Arc<Choice>,
+    addresses: Vec<Address>,
+}
+
+/// The connections to one address.
+#[derive(Debug)]
+struct Address {
+    target: Arc<Target>,
     connections: Connections,
 }
 
@@ -34,13 +47,29 @@ enum Connections {
 
 impl Pool {
     pub(super) fn new(proxy: Proxy) -> Self {
+        let count = proxy.upstreams().len();
+        let choice = Arc::new(Choice::new(count, proxy.down_after, proxy.down_for));
         let proxy = Arc::new(proxy);
-        let connections = if proxy.upstream.is_http2() {
-            Connections::Http2(Arc::new(Shared::new(Arc::clone(&proxy))))
-        } else {
-            Connections::Http1(Arc::new(Exclusive::new(Arc::clone(&proxy))))
+        let address = |index| {
+            let target = Target::new(Arc::clone(&proxy), Arc::clone(&choice), index);
+            Address::new(Arc::new(target))
         };
-        Self { proxy, connections }
+        let addresses = (0..count).map(address).collect();
+        Self {
+            proxy,
+            choice,
+            addresses,
+        }
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.addresses.iter().map(|address| &address.target)
+    }
+
+    /// Returns of each address whether it is up, and the number of its requests.
+    #[cfg(feature = "metrics")]
+    pub(super) fn view(&self) -> Vec<(bool, usize)> {
+        self.choice.view()
     }
 
     /// Sends a request and returns the head of the response. If the future is dropped before that,
@@ -63,7 +92,7 @@ impl Pool {
         }
         let mut connecting = Patience::new(self.proxy.connect_timeout);
         let mut silence = Patience::new(self.proxy.answer_timeout);
-        let mut lease = self.lease(&mut connecting).await?;
+        let mut lease = Search::new(self, None).lease(&mut connecting).await?;
         let mut attempts = 1;
         let mut was_lost = false;
         loop {
@@ -111,139 +140,46 @@ impl Pool {
                 ));
             }
             attempts += 1;
-            lease = lease.renew(fate, &mut connecting).await?;
+            let held = Held { lease, fate };
+            lease = Search::new(self, Some(held)).lease(&mut connecting).await?;
         }
     }
 
     /// Copies the head of a request that might have to be sent twice.
     fn copy_of_head(&self, request: &Request<Upload>) -> Option<Head> {
-        let tells_what_it_looked_at = matches!(self.connections, Connections::Http2(_));
+        let tells_what_it_looked_at = self.proxy.is_http2();
         (tells_what_it_looked_at || request.method().is_idempotent()).then(|| Head::of(request))
     }
-
-    async fn lease(&self, patience: &mut Patience) -> Result<Lease, Failure> {
-        match &self.connections {
-            Connections::Http1(exclusive) => exclusive.lease(patience).await.map(Lease::Http1),
-            Connections::Http2(shared) => shared.lease(patience).await.map(Lease::Http2),
-        }
-    }
 }
 
-/// A connection that a request uses. If it is dropped before [`finish`](Self::finish), the work for
-/// the request ends.
-#[derive(Debug)]
-pub(super) enum Lease {
-    Http1(exclusive::Lease),
-    Http2(shared::Lease),
-}
-
-impl Lease {
-    async fn try_send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        match self {
-            Self::Http1(lease) => lease.sender().try_send_request(request).await,
-            Self::Http2(lease) => lease.try_send(request).await,
-        }
-    }
-
-    const fn heard(&self) -> &Heard {
-        match self {
-            Self::Http1(lease) => lease.heard(),
-            Self::Http2(lease) => lease.heard(),
-        }
-    }
-
-    /// Returns the outcome of a request that failed on this connection.
-    fn fate(&self, error: &hyper::Error, before: u64) -> Fate {
-        if error.is_user() {
-            return Fate::Unknown;
-        }
-        let is_lost = match self {
-            // An application can close an idle connection at the moment when the proxy uses it.
-            Self::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
-            Self::Http2(_) => {
-                let cause = error.source().and_then(|cause| cause.downcast_ref());
-                if cause.is_some_and(is_untouched) {
-                    return Fate::Untouched;
-                }
-                // A stream reset is a response.
-                !cause.is_some_and(h2::Error::is_reset)
-            }
+impl Address {
+    fn new(target: Arc<Target>) -> Self {
+        let connections = if target.proxy.is_http2() {
+            Connections::Http2(Arc::new(Shared::new(Arc::clone(&target))))
+        } else {
+            Connections::Http1(Arc::new(Exclusive::new(Arc::clone(&target))))
         };
-        if is_lost { Fate::Lost } else { Fate::Unknown }
-    }
-
-    /// Abandons an application that has not responded.
-    fn give_up(self) {
-        match self {
-            Self::Http1(_) => {}
-            Self::Http2(lease) => lease.give_up(),
+        Self {
+            target,
+            connections,
         }
     }
 
-    /// Replaces the connection with a new one.
-    async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
-        match self {
-            Self::Http1(lease) => lease.renew(patience).await.map(Self::Http1),
-            Self::Http2(lease) => lease.renew(fate, patience).await.map(Self::Http2),
-        }
-    }
-
-    /// Ends a request whose response has begun.
-    pub(super) fn break_off(self) {
-        match self {
-            Self::Http1(_) => {}
-            Self::Http2(lease) => lease.break_off(),
-        }
-    }
-
-    /// Returns the connection to the pool, after a complete response.
-    pub(super) fn finish(self, progress: &Progress) {
-        match self {
-            Self::Http1(lease) => lease.finish(progress.clone()),
-            Self::Http2(lease) => lease.finish(progress.clone()),
-        }
+    async fn lease(&self, turn: Turn, patience: &mut Patience) -> Result<Lease, Failure> {
+        Ok(match &self.connections {
+            Connections::Http1(pool) => Lease::http1(pool.lease(patience).await?, turn),
+            Connections::Http2(pool) => Lease::http2(pool.lease(patience).await?, turn),
+        })
     }
 }
 
-/// Why a request has no response.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// The application has reported that it did not process the request.
-    Untouched,
-    /// The connection broke, and the request might not be the reason.
-    Lost,
-    Unknown,
-}
-
-impl Fate {
-    fn failure(self, error: &hyper::Error) -> Failure {
-        match self {
-            Self::Untouched => Failure::Untouched,
-            Self::Lost | Self::Unknown => Failure::of(error),
-        }
-    }
-}
-
-/// Returns whether an application has reported that it did not process a stream: it has refused the
-/// stream, or its GOAWAY names an earlier stream as the last one.
-fn is_untouched(error: &h2::Error) -> bool {
-    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    error.is_remote() && (error.is_go_away() || is_refused)
-}
-
-/// Opens a connection, within the time of one attempt. It keeps `held` until it is closed.
+/// Opens a transport that keeps `held` until it is closed.
 async fn connect<H>(
-    proxy: &Proxy,
+    target: &Target,
     held: H,
 ) -> Result<(Listening<Channel, H>, Heard, Cut), Failure> {
-    match timeout(proxy.connect_timeout, proxy.connect()).await {
-        Ok(Ok(io)) => Ok(Listening::new(io, held, proxy.answer_timeout)),
-        Ok(Err(error)) => Err(Failure::Connect(error.to_string())),
-        Err(_) => Err(Failure::ConnectTimeout),
-    }
+    let io = target.dial().await?;
+    Ok(Listening::new(io, held, target.proxy.answer_timeout))
 }
 
 /// The head of a request that might be sent twice.

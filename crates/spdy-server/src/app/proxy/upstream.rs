@@ -28,6 +28,12 @@ impl Upstream {
         self.http2
     }
 
+    /// Returns whether the requests for both addresses have the same form, so that each can go to
+    /// either.
+    pub(super) const fn speaks_like(&self, other: &Self) -> bool {
+        self.http2 == other.http2
+    }
+
     /// Returns the host to use if the client does not name one.
     pub(super) fn authority(&self) -> String {
         match &self.place {

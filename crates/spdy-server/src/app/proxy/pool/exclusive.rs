@@ -19,12 +19,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
+use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload};
 
 /// The idle connections, and the places.
 #[derive(Debug)]
 pub(super) struct Exclusive {
-    proxy: Arc<Proxy>,
+    target: Arc<Target>,
     places: Arc<Semaphore>,
     rest: Mutex<Rest>,
 }
@@ -54,10 +54,10 @@ struct Connection {
 }
 
 impl Exclusive {
-    pub(super) fn new(proxy: Arc<Proxy>) -> Self {
-        let places = proxy.max_connections.min(Semaphore::MAX_PERMITS);
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        let places = target.proxy.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
-            proxy,
+            target,
             places: Arc::new(Semaphore::new(places)),
             rest: Mutex::default(),
         }
@@ -80,8 +80,9 @@ impl Exclusive {
         place: OwnedSemaphorePermit,
         patience: &mut Patience,
     ) -> Result<Lease, Failure> {
+        let opening = self.target.open(Connection::new(&self.target));
         let connection = patience
-            .wait(Connection::new(&self.proxy))
+            .wait(opening)
             .await
             .ok_or(Failure::ConnectTimeout)??;
         Ok(Lease::new(connection, place, self, false))
@@ -167,8 +168,8 @@ impl Drop for Watch {
 }
 
 impl Connection {
-    async fn new(proxy: &Proxy) -> Result<Self, Failure> {
-        let (io, heard, _) = super::connect(proxy, ()).await?;
+    async fn new(target: &Target) -> Result<Self, Failure> {
+        let (io, heard, _) = super::connect(target, ()).await?;
         let handshake = http1::handshake(TokioIo::new(Http1Io::new(Sips(io)))).await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();
@@ -297,7 +298,7 @@ mod tests {
         time::sleep,
     };
 
-    use super::*;
+    use super::{super::super::Proxy, *};
 
     fn runtime() -> Runtime {
         let mut builder = Builder::new_current_thread();
@@ -322,7 +323,7 @@ mod tests {
             });
             Ok(near)
         });
-        let pool = Arc::new(Exclusive::new(Arc::new(proxy)));
+        let pool = Arc::new(Exclusive::new(Target::alone(proxy)));
         let first = runtime();
         first.block_on(rest(&pool));
         assert!(pool.at_rest().is_watched);

@@ -30,7 +30,7 @@ use hyper::{
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 pub(in super::super) use self::usage::Place;
@@ -40,12 +40,12 @@ use self::{
     state::{Ending, Found, State},
     usage::Usage,
 };
-use super::{Failure, Fate, Heard, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
+use super::{Failure, Fate, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload};
 
 /// The connections that requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    proxy: Arc<Proxy>,
+    target: Arc<Target>,
     state: Mutex<State>,
     /// The request that is next to get a place holds this lock.
     queue: tokio::sync::Mutex<()>,
@@ -76,9 +76,9 @@ impl Drop for Seat {
 }
 
 impl Shared {
-    pub(super) fn new(proxy: Arc<Proxy>) -> Self {
+    pub(super) fn new(target: Arc<Target>) -> Self {
         Self {
-            proxy,
+            target,
             state: Mutex::default(),
             queue: tokio::sync::Mutex::default(),
             freed: Notify::new(),
@@ -106,7 +106,7 @@ impl Shared {
     async fn place(self: &Arc<Self>, arrived: u64) -> Result<Connection, Failure> {
         let _turn = self.queue.lock().await;
         loop {
-            let max_connections = self.proxy.max_connections;
+            let max_connections = self.target.proxy.max_connections;
             let attempt = match self.with(|state| state.find(arrived, max_connections)) {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
@@ -132,9 +132,8 @@ impl Shared {
         let seat = Seat(Arc::downgrade(self));
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            let making = Connection::new(&pool.proxy, seat);
-            let made = timeout(pool.proxy.connect_timeout, making).await;
-            let made = made.unwrap_or(Err(Failure::ConnectTimeout));
+            let making = Connection::new(&pool.target, seat);
+            let made = pool.target.open(making).await;
             let outcome = made.map(|connection| pool.add(connection));
             ending.send_replace(Some(outcome));
         });
@@ -165,7 +164,7 @@ impl Shared {
     }
 
     fn late(&self) -> Failure {
-        self.with(|state| state.late(self.proxy.max_connections))
+        self.with(|state| state.late(self.target.proxy.max_connections))
     }
 
     /// Reads or changes the state. Connections that it forgets are dropped while it is not locked:
@@ -238,7 +237,7 @@ impl Lease {
     /// the connection has to make room for another one.
     pub(super) fn give_up(self) {
         let Place { usage, pool, .. } = &*self.place;
-        if !connection::is_alive(&self.heard, pool.proxy.answer_timeout) {
+        if !connection::is_alive(&self.heard, pool.target.proxy.answer_timeout) {
             usage.doubt();
             pool.retire(usage);
         }
@@ -246,14 +245,19 @@ impl Lease {
 
     /// Replaces the connection with a new one.
     pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
-        let (pool, usage) = (Arc::clone(&self.place.pool), &self.place.usage);
+        let pool = Arc::clone(&self.place.pool);
+        self.leave(fate);
+        pool.lease(patience).await
+    }
+
+    /// Leaves a connection on which the request has failed.
+    pub(super) fn leave(self, fate: Fate) {
+        let Place { usage, pool, .. } = &*self.place;
         match fate {
             // It refuses this request, and its others continue.
             Fate::Untouched => pool.spare(usage),
             Fate::Lost | Fate::Unknown => pool.retire(usage),
         }
-        drop(self);
-        pool.lease(patience).await
     }
 
     /// Lets the application read on after its response, as long as the request body moves.

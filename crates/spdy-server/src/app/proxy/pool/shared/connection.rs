@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
-    super::{Channel, Failure, Heard, Listening, Proxy, Upload},
+    super::{Channel, Failure, Heard, Listening, Target, Upload},
     Seat, Shared,
     usage::Usage,
 };
@@ -30,13 +30,13 @@ pub(super) struct Connection {
 impl Connection {
     /// Opens a connection, and waits until the application has announced how many requests it
     /// takes. If the future is dropped, the connection closes at once.
-    pub(super) async fn new(proxy: &Proxy, seat: Seat) -> Result<Self, Failure> {
+    pub(super) async fn new(target: &Target, seat: Seat) -> Result<Self, Failure> {
         let pool = seat.pool();
-        let (io, heard, cut) = super::super::connect(proxy, seat).await?;
+        let (io, heard, cut) = super::super::connect(target, seat).await?;
         let io = io.of_http2();
         let usage = Arc::new(Usage::new(cut));
         let unmade = CutOnDrop(Some(&usage));
-        let (sender, connection) = builder(proxy)
+        let (sender, connection) = builder(target.proxy.answer_timeout)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Failure::of(&error))?;
@@ -69,11 +69,11 @@ impl Connection {
     }
 }
 
-fn builder(proxy: &Proxy) -> http2::Builder<TokioExecutor> {
+fn builder(answer_timeout: Duration) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .keep_alive_interval(ping_interval(proxy.answer_timeout))
+        .keep_alive_interval(ping_interval(answer_timeout))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

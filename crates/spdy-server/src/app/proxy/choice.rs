@@ -1,0 +1,307 @@
+//! What is known of each address of an application, and the choice of one for each request.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::config::after;
+
+/// The addresses of an application. Each has the index at which it was given.
+#[derive(Debug)]
+pub(super) struct Choice {
+    state: Mutex<State>,
+    down_after: u32,
+    down_for: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    addresses: Vec<Standing>,
+    /// The address whose turn it is among those with equally few requests.
+    next: usize,
+}
+
+/// What is known of one address.
+#[derive(Clone, Debug)]
+struct Standing {
+    /// The number of requests that have chosen it and are not over.
+    requests: usize,
+    health: Health,
+    /// When a request chose it last.
+    chosen: Option<Instant>,
+}
+
+/// How connections to an address have ended.
+#[derive(Clone, Copy, Debug)]
+enum Health {
+    /// This number of connects has failed since one has succeeded.
+    Up { failures: u32 },
+    /// Too many connects have failed. The address is left out until then.
+    Down { until: Instant },
+}
+
+/// Which addresses a request can still choose.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Those that it has chosen already.
+    pub(super) tried: Vec<usize>,
+    /// One to choose only if all others are left out or tried.
+    pub(super) avoided: Option<usize>,
+    /// How long ago an address that has failed must have been chosen, by any request.
+    pub(super) pause: Duration,
+}
+
+impl Choice {
+    pub(super) fn new(addresses: usize, down_after: u32, down_for: Duration) -> Self {
+        let unknown = Standing {
+            requests: 0,
+            health: Health::Up { failures: 0 },
+            chosen: None,
+        };
+        let state = State {
+            addresses: vec![unknown; addresses],
+            next: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            down_after,
+            down_for,
+        }
+    }
+
+    /// Chooses the address with the fewest requests; each in turn, if several have equally few.
+    /// Those that are left out come last, so a request for which there is no other gets one of
+    /// them.
+    ///
+    /// The first choice of an address after the time for which it was left out leaves it out for
+    /// that time again. So one request tries it, and the others wait for the outcome.
+    pub(super) fn choose(self: &Arc<Self>, wanted: &Wanted) -> Option<Turn> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let index = state.best(wanted, now)?;
+        state.next = (index + 1) % state.addresses.len();
+        let chosen = &mut state.addresses[index];
+        chosen.requests += 1;
+        chosen.chosen = Some(now);
+        if let Health::Down { until } = &mut chosen.health
+            && *until <= now
+        {
+            *until = after(self.down_for);
+        }
+        drop(state);
+        Some(Turn {
+            choice: Arc::clone(self),
+            index,
+        })
+    }
+
+    /// Notes that a connect has failed. Returns whether the address is down from now on.
+    pub(super) fn failed(&self, index: usize) -> bool {
+        let health = &mut self.lock().addresses[index].health;
+        let down = Health::Down {
+            until: after(self.down_for),
+        };
+        match health {
+            Health::Up { failures } => {
+                *failures = failures.saturating_add(1);
+                let is_down = *failures == self.down_after;
+                if is_down {
+                    *health = down;
+                }
+                is_down
+            }
+            Health::Down { .. } => {
+                *health = down;
+                false
+            }
+        }
+    }
+
+    /// Notes that a connect has succeeded. Returns whether the address was down until now.
+    pub(super) fn succeeded(&self, index: usize) -> bool {
+        let health = &mut self.lock().addresses[index].health;
+        let was_down = matches!(health, Health::Down { .. });
+        *health = Health::Up { failures: 0 };
+        was_down
+    }
+
+    #[cfg(any(test, feature = "metrics"))]
+    /// Returns of each address whether it is up, and the number of its requests.
+    pub(super) fn view(&self) -> Vec<(bool, usize)> {
+        let state = self.lock();
+        let view = |one: &Standing| (matches!(one.health, Health::Up { .. }), one.requests);
+        state.addresses.iter().map(view).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn best(&self, wanted: &Wanted, now: Instant) -> Option<usize> {
+        let count = self.addresses.len();
+        let in_turn = (0..count).map(|step| (self.next + step) % count);
+        in_turn
+            .filter(|index| !wanted.tried.contains(index))
+            .filter(|index| self.addresses[*index].can_be_asked(wanted.pause, now))
+            .min_by_key(|index| {
+                let standing = &self.addresses[*index];
+                let is_avoided = wanted.avoided == Some(*index);
+                (standing.is_left_out(now), is_avoided, standing.requests)
+            })
+    }
+}
+
+impl Standing {
+    fn can_be_asked(&self, pause: Duration, now: Instant) -> bool {
+        let has_failed = !matches!(self.health, Health::Up { failures: 0 });
+        !has_failed || self.chosen.is_none_or(|last| last + pause <= now)
+    }
+
+    fn is_left_out(&self, now: Instant) -> bool {
+        matches!(self.health, Health::Down { until } if now < until)
+    }
+}
+
+/// A request at the address that it has chosen. It counts there until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Turn {
+    choice: Arc<Choice>,
+    index: usize,
+}
+
+impl Turn {
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.choice.lock().addresses[self.index].requests -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn choice(addresses: usize) -> Arc<Choice> {
+        Arc::new(Choice::new(addresses, 3, 10 * SECOND))
+    }
+
+    /// Returns what this number of requests chooses, which are over at once.
+    fn quick(choice: &Arc<Choice>, requests: usize) -> Vec<usize> {
+        let chosen = |_| choice.choose(&Wanted::default()).unwrap().index();
+        (0..requests).map(chosen).collect()
+    }
+
+    fn take_down(choice: &Choice, index: usize) {
+        assert_eq!([(); 3].map(|()| choice.failed(index)), [false, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fewest_requests_decide_and_then_the_turn() {
+        let choice = choice(3);
+        assert_eq!(quick(&choice, 7), [0, 1, 2, 0, 1, 2, 0]);
+        let mut held: Vec<_> = (0..5)
+            .map(|_| choice.choose(&Wanted::default()).unwrap())
+            .collect();
+        let requests = |choice: &Choice| choice.view().iter().map(|it| it.1).collect::<Vec<_>>();
+        assert_eq!(requests(&choice), [1, 2, 2]);
+        held.retain(|turn| turn.index() != 2);
+        assert_eq!(requests(&choice), [1, 2, 0]);
+        assert_eq!(quick(&choice, 3), [2, 2, 2]);
+        drop(held);
+        assert_eq!(requests(&choice), [0; 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_is_left_out_after_failures_in_a_row_and_tried_by_one_request() {
+        let choice = choice(2);
+        for _ in 0..10 {
+            assert!(!choice.failed(1) && !choice.failed(1));
+            assert!(!choice.succeeded(1), "it was not down");
+        }
+        take_down(&choice, 1);
+        assert_eq!(quick(&choice, 4), [0; 4]);
+        assert_eq!(choice.view().iter().filter(|it| it.0).count(), 1);
+        advance(10 * SECOND - Duration::from_millis(1)).await;
+        assert_eq!(quick(&choice, 4), [0; 4]);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(quick(&choice, 4), [1, 0, 0, 0]);
+        assert!(!choice.failed(1), "it was down before");
+        advance(10 * SECOND).await;
+        assert_eq!(quick(&choice, 4), [1, 0, 0, 0]);
+        assert!(choice.succeeded(1));
+        assert_eq!(quick(&choice, 4), [1, 0, 1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_left_out_all_are_tried() {
+        let choice = choice(3);
+        (0..3).for_each(|index| take_down(&choice, index));
+        let mut wanted = Wanted::default();
+        while let Some(turn) = choice.choose(&wanted) {
+            wanted.tried.push(turn.index());
+        }
+        assert_eq!(wanted.tried, [0, 1, 2]);
+        // One is up, and a request for which it is of no use tries the others.
+        choice.succeeded(1);
+        wanted.tried.clear();
+        while let Some(turn) = choice.choose(&wanted) {
+            wanted.tried.push(turn.index());
+        }
+        assert_eq!(wanted.tried, [1, 2, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_to_avoid_comes_after_the_others_and_before_those_left_out() {
+        let choice = choice(3);
+        let mut wanted = Wanted {
+            avoided: Some(0),
+            ..Wanted::default()
+        };
+        take_down(&choice, 1);
+        while let Some(turn) = choice.choose(&wanted) {
+            wanted.tried.push(turn.index());
+        }
+        assert_eq!(wanted.tried, [2, 0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_in_each_pause_asks_an_address_that_fails() {
+        let choice = choice(1);
+        let again = Wanted {
+            pause: SECOND,
+            ..Wanted::default()
+        };
+        assert_eq!(quick(&choice, 1), [0]);
+        let ask = || choice.choose(&again).map(|turn| turn.index());
+        assert_eq!(ask(), Some(0), "it has not failed");
+        choice.failed(0);
+        assert_eq!(ask(), None);
+        advance(SECOND).await;
+        assert_eq!([ask(), ask()], [Some(0), None]);
+        // A request that has not asked yet does so at once.
+        assert_eq!(quick(&choice, 2), [0, 0]);
+        choice.succeeded(0);
+        assert_eq!([ask(), ask()], [Some(0), Some(0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_limit_of_zero_no_address_is_left_out() {
+        let choice = Arc::new(Choice::new(2, 0, SECOND));
+        assert!((0..10).all(|_| !choice.failed(0)));
+        assert_eq!(quick(&choice, 4), [0, 1, 0, 1]);
+    }
+}

@@ -1,0 +1,154 @@
+//! A connection and an address that a request uses, and what its failure means.
+
+use std::error::Error;
+
+use axum::http::{Request, Response};
+use hyper::{body::Incoming, client::conn::TrySendError};
+
+use super::{
+    super::{Failure, Heard, Patience, Turn, Upload, upload::Progress},
+    exclusive, shared,
+};
+
+/// A connection that a request uses. If it is dropped before [`finish`](Self::finish), the work for
+/// the request ends.
+#[derive(Debug)]
+pub(in super::super) struct Lease {
+    connection: Leased,
+    turn: Turn,
+}
+
+#[derive(Debug)]
+enum Leased {
+    Http1(exclusive::Lease),
+    Http2(shared::Lease),
+}
+
+impl Lease {
+    pub(super) const fn http1(connection: exclusive::Lease, turn: Turn) -> Self {
+        Self {
+            connection: Leased::Http1(connection),
+            turn,
+        }
+    }
+
+    pub(super) const fn http2(connection: shared::Lease, turn: Turn) -> Self {
+        Self {
+            connection: Leased::Http2(connection),
+            turn,
+        }
+    }
+
+    pub(in super::super) const fn is_http2(&self) -> bool {
+        matches!(self.connection, Leased::Http2(_))
+    }
+
+    /// Returns the index of the address.
+    pub(super) const fn index(&self) -> usize {
+        self.turn.index()
+    }
+
+    pub(super) async fn try_send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match &mut self.connection {
+            Leased::Http1(lease) => lease.sender().try_send_request(request).await,
+            Leased::Http2(lease) => lease.try_send(request).await,
+        }
+    }
+
+    pub(super) const fn heard(&self) -> &Heard {
+        match &self.connection {
+            Leased::Http1(lease) => lease.heard(),
+            Leased::Http2(lease) => lease.heard(),
+        }
+    }
+
+    /// Returns the outcome of a request that failed on this connection.
+    pub(super) fn fate(&self, error: &hyper::Error, before: u64) -> Fate {
+        if error.is_user() {
+            return Fate::Unknown;
+        }
+        let is_lost = match &self.connection {
+            // An application can close an idle connection at the moment when the proxy uses it.
+            Leased::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
+            Leased::Http2(_) => {
+                let cause = error.source().and_then(|cause| cause.downcast_ref());
+                if cause.is_some_and(is_untouched) {
+                    return Fate::Untouched;
+                }
+                // A stream reset is a response.
+                !cause.is_some_and(h2::Error::is_reset)
+            }
+        };
+        if is_lost { Fate::Lost } else { Fate::Unknown }
+    }
+
+    /// Abandons an application that has not responded.
+    pub(super) fn give_up(self) {
+        match self.connection {
+            Leased::Http1(_) => {}
+            Leased::Http2(lease) => lease.give_up(),
+        }
+    }
+
+    /// Replaces the connection with a new one to the same address.
+    pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
+        let Self { connection, turn } = self;
+        Ok(match connection {
+            Leased::Http1(lease) => Self::http1(lease.renew(patience).await?, turn),
+            Leased::Http2(lease) => Self::http2(lease.renew(fate, patience).await?, turn),
+        })
+    }
+
+    /// Leaves a connection on which the request has failed.
+    pub(super) fn leave(self, fate: Fate) {
+        match self.connection {
+            Leased::Http1(_) => {}
+            Leased::Http2(lease) => lease.leave(fate),
+        }
+    }
+
+    /// Ends a request whose response has begun.
+    pub(in super::super) fn break_off(self) {
+        match self.connection {
+            Leased::Http1(_) => {}
+            Leased::Http2(lease) => lease.break_off(),
+        }
+    }
+
+    /// Returns the connection to the pool, after a complete response.
+    pub(in super::super) fn finish(self, progress: &Progress) {
+        match self.connection {
+            Leased::Http1(lease) => lease.finish(progress.clone()),
+            Leased::Http2(lease) => lease.finish(progress.clone()),
+        }
+    }
+}
+
+/// Why a request has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The application has reported that it did not process the request.
+    Untouched,
+    /// The connection broke, and the request might not be the reason.
+    Lost,
+    Unknown,
+}
+
+impl Fate {
+    pub(super) fn failure(self, error: &hyper::Error) -> Failure {
+        match self.connection {
+            Self::Untouched => Failure::Untouched,
+            Self::Lost | Self::Unknown => Failure::of(error),
+        }
+    }
+}
+
+/// Returns whether an application has reported that it did not process a stream: it has refused the
+/// stream, or its GOAWAY names an earlier stream as the last one.
+fn is_untouched(error: &h2::Error) -> bool {
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (error.is_go_away() || is_refused)
+}
