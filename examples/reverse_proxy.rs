@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let server = Server::bind(config).await?;
     for endpoint in server.endpoints() {
-        println!("{endpoint} for {}", application.upstream);
+        println!("{endpoint} for {upstream}");
     }
     let mut signals = Signals::new()?;
     let drained = server.run(proxy(application), signals.next()).await;

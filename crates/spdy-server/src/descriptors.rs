@@ -1,7 +1,5 @@
 //! File descriptors: the limit of the process, and how many connections it is enough for.
 
-use std::num::NonZeroU32;
-
 /// The limit of descriptors, before and after it was raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptors {
@@ -50,7 +48,7 @@ pub(crate) enum Each {
     /// A file.
     File,
     /// A connection to the application, of which there can be this many.
-    Upstream(NonZeroU32),
+    Upstream(usize),
 }
 
 impl Needs {
@@ -64,7 +62,7 @@ impl Needs {
         let connections = match self.each {
             Each::Nothing => left,
             Each::File => left / 2,
-            Each::Upstream(most) => left.saturating_sub(most.get() as usize).max(left / 2),
+            Each::Upstream(most) => left.saturating_sub(most).max(left / 2),
         };
         connections.max(1)
     }
@@ -89,7 +87,7 @@ mod tests {
             each,
         };
         let (nothing, file) = (needs(Each::Nothing), needs(Each::File));
-        let upstream = needs(Each::Upstream(NonZeroU32::new(512).unwrap()));
+        let upstream = needs(Each::Upstream(512));
         for (descriptors, expected) in [
             (0, [1, 1, 1]),
             (48, [1, 1, 1]),

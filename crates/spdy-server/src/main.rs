@@ -157,7 +157,8 @@ fn warn_of_sockets_of_systemd() {
 /// Returns the application to serve, and its description.
 fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
     if let Some(proxy) = flags.proxy() {
-        let what = format!("the application at {}", proxy.upstream);
+        let upstreams: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
+        let what = format!("the application at {}", upstreams.join(", "));
         return Ok((app::proxy(proxy), what));
     }
     Ok(match flags.directory() {

@@ -318,6 +318,15 @@ mod tests {
                 "directory = \"a\"\nproxy = \"http://b:1\"",
                 ": `proxy`: the argument",
             ),
+            (
+                "proxy = [\"http://a\", \"h2://b\"]",
+                ": `proxy`: http://a:80 and h2://b:80 have different protocols: use h2:// for all \
+                 addresses of the application, or for none",
+            ),
+            (
+                "proxy = [\"http://a\", \"http://a:80\"]",
+                ": `proxy`: http://a:80 is there twice: list each address of the application once",
+            ),
             ("cert = \"a\"", ": the following required arguments"),
             (
                 "spdy.max-stream = 7",
@@ -342,13 +351,19 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 37] = [
+    const ALL: [(&str, &str, &str); 39] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
-        ("proxy", "--proxy http://a:1", "\"http://a:1\""),
+        (
+            "proxy",
+            "--proxy http://a:1 --proxy unix:/b",
+            "[\"http://a:1\", \"unix:/b\"]",
+        ),
         ("proxy-timeout", "--proxy-timeout 5", "5"),
         ("proxy-connections", "--proxy-connections 6", "6"),
         ("proxy-retry", "--proxy-retry 2", "2"),
+        ("proxy-down-after", "--proxy-down-after 4", "4"),
+        ("proxy-down-for", "--proxy-down-for 5", "5"),
         ("trust-forwarded", "--trust-forwarded", "true"),
         (
             "listen",
@@ -414,6 +429,8 @@ mod tests {
                 "proxy-timeout",
                 "proxy-connections",
                 "proxy-retry",
+                "proxy-down-after",
+                "proxy-down-for",
                 "trust-forwarded",
             ],
         ] {

@@ -2,38 +2,61 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use clap::Args;
-use spdy_server::app::{Proxy, Upstream};
+use clap::{
+    ArgMatches, Args, Command, Error, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use spdy_server::app::{Proxy, Upstream, UpstreamsError};
 
 /// The application behind the proxy, if there is one.
-#[derive(Debug, Args)]
+#[derive(Debug)]
 pub(super) struct Application {
-    /// Pass all requests on to an application
+    proxy: Option<Proxy>,
+}
+
+/// The flags as they are given.
+#[derive(Debug, Args)]
+struct Given {
+    /// Pass all requests on to an application; can be repeated for its other addresses
     ///
     /// Use http://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT for HTTP/2 without TLS.
     /// The fields x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the
-    /// client; host stays as the client sent it. If a host has several addresses, the first that
-    /// answers is used. WebSocket, other upgrades and CONNECT are not supported. If the application
-    /// does not respond, the client receives 502 or 504.
+    /// client; host stays as the client sent it. WebSocket, other upgrades and CONNECT are not
+    /// supported. If the application does not respond, the client receives 502 or 504.
+    ///
+    /// Of several URLs, a request goes to the one with the fewest requests, and to the next one if
+    /// no connection can be opened. All must be h2://, or none. If the host of a URL has several
+    /// addresses, the first that answers is used; they are not balanced.
     #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
-    proxy: Option<Upstream>,
+    proxy: Vec<Upstream>,
 
     /// Seconds that the application can be silent before its request fails
     #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
     proxy_timeout: NonZeroU32,
 
-    /// Maximum number of connections to the application; further requests wait
+    /// Maximum number of connections to each URL of --proxy; further requests wait
     #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
     proxy_connections: NonZeroU32,
 
     /// Seconds that an application which refuses connections is asked again; 0 asks once
     ///
-    /// An application that starts again refuses connections for a while. A request waits for it,
-    /// and fails with 502 after this time. It holds one of --proxy-connections meanwhile: requests
-    /// that find no place fail with 503 after 5 seconds. With 5 or more those 5 seconds are the
-    /// limit, and the failure can be 504.
+    /// An application that starts again refuses connections for a while. A request waits for it
+    /// while all URLs fail and one of them refuses, and fails with 502 after this time. Getting a
+    /// connection takes at most 5 seconds, so with 5 or more the failure can be 504.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
     proxy_retry: u32,
+
+    /// Connects that fail in a row until a URL of --proxy is left out; 0 leaves none out
+    ///
+    /// A connect fails if it is refused, ends with an error or is not open in its part of the 5
+    /// seconds, which all URLs share. Responses do not count. If all URLs are left out, all are
+    /// tried.
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
+    proxy_down_after: u32,
+
+    /// Seconds that such a URL is left out before one request tries it
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", help_heading = PROXY)]
+    proxy_down_for: NonZeroU32,
 
     /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
     ///
@@ -44,24 +67,69 @@ pub(super) struct Application {
 
 const PROXY: &str = "Proxy";
 
+impl Given {
+    fn proxy(self) -> Result<Option<Proxy>, UpstreamsError> {
+        let mut upstreams = self.proxy.into_iter();
+        let Some(first) = upstreams.next() else {
+            return Ok(None);
+        };
+        let mut proxy = upstreams.try_fold(Proxy::new(first), Proxy::also)?;
+        proxy.trust_forwarded = self.trust_forwarded;
+        proxy.answer_timeout = Duration::from_secs(self.proxy_timeout.get().into());
+        proxy.max_connections = self.proxy_connections.get() as usize;
+        proxy.retry_refused = Duration::from_secs(self.proxy_retry.into());
+        proxy.down_after = self.proxy_down_after;
+        proxy.down_for = Duration::from_secs(self.proxy_down_for.get().into());
+        Ok(Some(proxy))
+    }
+}
+
 impl Application {
     pub(super) fn proxy(&self) -> Option<Proxy> {
-        let mut proxy = Proxy::new(self.proxy.clone()?);
-        proxy.trust_forwarded = self.trust_forwarded;
-        proxy.answer_timeout = self.patience()?;
-        proxy.max_connections = self.connections()?.get() as usize;
-        proxy.retry_refused = Duration::from_secs(self.proxy_retry.into());
-        Some(proxy)
+        self.proxy.clone()
     }
 
     /// Returns how long a request waits for the application.
     pub(super) fn patience(&self) -> Option<Duration> {
-        let seconds = self.proxy.as_ref().map(|_| self.proxy_timeout)?;
-        Some(Duration::from_secs(seconds.get().into()))
+        self.proxy.as_ref().map(|proxy| proxy.answer_timeout)
     }
 
     /// Returns how many connections to the application there can be.
-    pub(super) fn connections(&self) -> Option<NonZeroU32> {
-        self.proxy.as_ref().map(|_| self.proxy_connections)
+    pub(super) fn connections(&self) -> Option<usize> {
+        let proxy = self.proxy.as_ref()?;
+        let addresses = proxy.upstreams().len();
+        Some(proxy.max_connections.saturating_mul(addresses))
     }
+}
+
+impl FromArgMatches for Application {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let given = Given::from_arg_matches(matches)?;
+        Ok(Self {
+            proxy: given.proxy().map_err(|error| invalid(&error))?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Application {
+    fn augment_args(command: Command) -> Command {
+        Given::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Given::augment_args_for_update(command)
+    }
+}
+
+/// Returns the error for addresses that are not those of one application.
+fn invalid(reason: &UpstreamsError) -> Error {
+    let mut error = Error::raw(ErrorKind::ValueValidation, format!("{reason}\n"));
+    let flag = ContextValue::String("--proxy <URL>".into());
+    error.insert(ContextKind::InvalidArg, flag);
+    error
 }

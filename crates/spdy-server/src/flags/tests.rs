@@ -120,11 +120,15 @@ fn values_find_their_place() {
     );
 
     let proxy = flags(
-        "spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4 --proxy-retry 0",
+        "spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4 --proxy-retry 0 \
+         --proxy unix:/b --proxy-down-after 7 --proxy-down-for 8",
     )
     .proxy()
     .unwrap();
-    assert_eq!(proxy.upstream.to_string(), "http://a:1");
+    let upstreams: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
+    assert_eq!(upstreams, ["http://a:1", "unix:/b"]);
+    assert_eq!(proxy.down_after, 7);
+    assert_eq!(proxy.down_for, Duration::from_secs(8));
     assert_eq!(proxy.answer_timeout, Duration::from_secs(3));
     assert_eq!(proxy.max_connections, 4);
     assert_eq!(proxy.retry_refused, Duration::ZERO);
@@ -174,6 +178,12 @@ fn what_makes_no_sense_is_refused() {
         "spdy-server --proxy http://a b",
         "spdy-server --proxy-timeout 1",
         "spdy-server --proxy-retry 1",
+        "spdy-server --proxy-down-after 1",
+        "spdy-server --proxy-down-for 1",
+        "spdy-server --proxy http://a --proxy-down-after -1",
+        "spdy-server --proxy http://a --proxy-down-for 0",
+        "spdy-server --proxy http://a --proxy h2://b",
+        "spdy-server --proxy http://a --proxy http://a",
         "spdy-server --trust-forwarded",
         "spdy-server --file-cache 1",
         "spdy-server --file-cache -1 d",

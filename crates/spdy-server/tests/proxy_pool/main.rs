@@ -1,6 +1,7 @@
 //! The connections of the proxy to its application, over transports in memory and on a paused
 //! clock.
 
+mod addresses;
 mod connecting;
 mod cut;
 mod leaving;

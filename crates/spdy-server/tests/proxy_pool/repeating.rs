@@ -67,7 +67,7 @@ async fn a_request_that_an_http_2_application_has_not_looked_at_is_sent_again() 
 }
 
 /// Announces on an HTTP/2 connection that the application stops and has processed no request.
-async fn go_away(mut io: DuplexStream) {
+pub(crate) async fn go_away(mut io: DuplexStream) {
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     io.write_all(settings).await.unwrap();
     sleep(Duration::from_secs(1)).await;

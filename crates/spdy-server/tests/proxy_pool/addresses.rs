@@ -1,0 +1,420 @@
+//! Several addresses of one application: which of them a request gets, which are left out, and that
+//! each has bounds of its own.
+
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What an address does with connections.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Serve,
+    Refuse,
+    /// It cannot be reached for another reason.
+    Fail,
+    /// It does not answer an attempt to connect.
+    Hang,
+    /// It accepts connections, and says nothing on them.
+    Mute,
+    /// It accepts connections, reads the first bytes, and closes them.
+    Close,
+}
+
+/// An application at several addresses.
+struct Farm {
+    scheme: &'static str,
+    addresses: Mutex<Vec<(Does, usize)>>,
+    /// How often a request for `/poison` has come.
+    poisoned: Arc<AtomicUsize>,
+    release: Arc<Notify>,
+}
+
+impl Farm {
+    /// Returns the addresses, and a proxy for them.
+    fn new(scheme: &'static str, all: &[Does]) -> (Proxy, Arc<Self>) {
+        let farm = Arc::new(Self {
+            scheme,
+            addresses: Mutex::new(all.iter().map(|does| (*does, 0)).collect()),
+            poisoned: Arc::default(),
+            release: Arc::default(),
+        });
+        let upstream = |index| format!("{scheme}{index}.test").parse().unwrap();
+        let first = Proxy::new(upstream(0));
+        let mut proxy = (1..all.len())
+            .map(upstream)
+            .try_fold(first, Proxy::also)
+            .unwrap();
+        proxy.retry_refused = Duration::ZERO;
+        let dialed = Arc::clone(&farm);
+        let proxy = proxy.connectors(move |upstream| {
+            let text = upstream.to_string();
+            let digits = |text: &str| text.split('.').next()?.parse().ok();
+            let index = digits(text.split("//").nth(1).unwrap()).unwrap();
+            Arc::clone(&dialed).dial(index)
+        });
+        (proxy, farm)
+    }
+
+    fn does(&self, index: usize, what: Does) {
+        self.addresses.lock().unwrap()[index].0 = what;
+    }
+
+    /// Returns how often each address was dialed.
+    fn dials(&self) -> Vec<usize> {
+        let addresses = self.addresses.lock().unwrap();
+        addresses.iter().map(|(_, dials)| *dials).collect()
+    }
+
+    async fn dial(self: Arc<Self>, index: usize) -> io::Result<DuplexStream> {
+        let does = {
+            let address = &mut self.addresses.lock().unwrap()[index];
+            address.1 += 1;
+            address.0
+        };
+        let (near, mut far) = duplex(65536);
+        match does {
+            Does::Serve => serve_either(self.upstream(), far, self.application(index)),
+            Does::Refuse => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Does::Fail => return Err(io::ErrorKind::HostUnreachable.into()),
+            Does::Hang => pending().await,
+            Does::Mute => {
+                tokio::spawn(async move { while let Ok(1..) = far.read(&mut [0; 4096]).await {} });
+            }
+            Does::Close => {
+                tokio::spawn(async move { far.read(&mut [0; 4096]).await });
+            }
+        }
+        Ok(near)
+    }
+
+    /// Returns an upstream of this protocol.
+    fn upstream(&self) -> &'static str {
+        match self.scheme {
+            "h2://" => "h2://a",
+            _ => "http://a",
+        }
+    }
+
+    /// Answers with the index of the address, and `/held` only once it is released.
+    fn application(&self, index: usize) -> Router {
+        let (release, poisoned) = (Arc::clone(&self.release), Arc::clone(&self.poisoned));
+        let held = async move || {
+            release.notified().await;
+            index.to_string()
+        };
+        let poison = async move || -> String {
+            poisoned.fetch_add(1, Relaxed);
+            // The connection ends with its request.
+            std::panic::resume_unwind(Box::new("poison"))
+        };
+        Router::new()
+            .route("/held", axum::routing::any(held))
+            .route("/poison", axum::routing::any(poison))
+            .route("/busy", axum::routing::get(StatusCode::SERVICE_UNAVAILABLE))
+            .fallback(async move || index.to_string())
+    }
+}
+
+/// Sends a request that must not be sent twice. Returns the address that has answered it, or the
+/// status.
+async fn post(app: &Router, path: &str) -> Result<usize, StatusCode> {
+    let request = Request::post(path).body(Body::from("x")).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    match status {
+        StatusCode::OK => Ok(str::from_utf8(&body).unwrap().parse().unwrap()),
+        status => Err(status),
+    }
+}
+
+/// Returns what this number of requests get, one after another.
+async fn posts(app: &Router, number: usize) -> Vec<Result<usize, StatusCode>> {
+    let mut all = Vec::new();
+    for _ in 0..number {
+        all.push(post(app, "/").await);
+    }
+    all
+}
+
+fn hold(app: &Router) -> tokio::task::JoinHandle<Result<usize, StatusCode>> {
+    let app = app.clone();
+    tokio::spawn(async move { post(&app, "/held").await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_the_address_with_the_fewest_and_else_by_turn() {
+    for scheme in ["http://", "h2://"] {
+        let (options, farm) = Farm::new(scheme, &[Does::Serve; 3]);
+        let app = proxy(options);
+        let quick = posts(&app, 6).await;
+        assert_eq!(quick, [0, 1, 2, 0, 1, 2].map(Ok), "{scheme}");
+        let held = [hold(&app), hold(&app)];
+        sleep(SECOND).await;
+        assert_eq!(posts(&app, 4).await, [Ok(2); 4], "{scheme}");
+        farm.release.notify_waiters();
+        for (index, held) in held.into_iter().enumerate() {
+            assert_eq!(held.await.unwrap(), Ok(index), "{scheme}");
+        }
+        let quick = posts(&app, 3).await;
+        assert_eq!(quick, [0, 1, 2].map(Ok), "{scheme}");
+        // Each connection was used again, and a held one was replaced or shared.
+        let most = if scheme == "h2://" { 1 } else { 2 };
+        assert!(farm.dials().iter().all(|dials| *dials <= most), "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_on_where_no_connection_can_be_opened() {
+    for scheme in ["http://", "h2://"] {
+        for (does, after) in [
+            (Does::Refuse, Duration::ZERO),
+            (Does::Fail, Duration::ZERO),
+            (Does::Hang, CONNECT / 2),
+        ] {
+            let (options, farm) = Farm::new(scheme, &[does, Does::Serve]);
+            let app = proxy(options);
+            let mut failed = 0;
+            while failed < 3 {
+                let begun = Instant::now();
+                assert_eq!(post(&app, "/").await, Ok(1), "{scheme} {does:?}");
+                let took = begun.elapsed();
+                assert!([Duration::ZERO, after].contains(&took), "{scheme} {took:?}");
+                failed = farm.dials()[0];
+            }
+            // It is left out now.
+            let begun = Instant::now();
+            assert_eq!(posts(&app, 10).await, [Ok(1); 10], "{scheme} {does:?}");
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            assert_eq!(farm.dials(), [3, 1], "{scheme} {does:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_without_settings_is_one_without_a_connection() {
+    let (options, farm) = Farm::new("h2://", &[Does::Mute, Does::Serve]);
+    let app = proxy(options);
+    let begun = Instant::now();
+    assert_eq!(post(&app, "/").await, Ok(1));
+    assert_eq!(begun.elapsed(), CONNECT / 2);
+    while farm.dials()[0] < 3 {
+        assert_eq!(post(&app, "/").await, Ok(1));
+    }
+    assert_eq!(posts(&app, 10).await, [Ok(1); 10]);
+    assert_eq!(farm.dials(), [3, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_addresses_have_a_second_each() {
+    let (options, farm) = Farm::new("http://", &[Does::Hang; 20]);
+    let begun = Instant::now();
+    let outcome = post(&proxy(options), "/").await;
+    assert_eq!(outcome, Err(StatusCode::GATEWAY_TIMEOUT));
+    assert_eq!(begun.elapsed(), CONNECT);
+    assert_eq!(farm.dials().iter().sum::<usize>(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_left_out_is_tried_by_one_request_and_comes_back() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Refuse, Does::Serve]);
+        options.down_after = 2;
+        options.down_for = 7 * SECOND;
+        let app = proxy(options);
+        posts(&app, 10).await;
+        let down = Instant::now();
+        assert_eq!(farm.dials()[0], 2, "{scheme}");
+        for round in 1..4 {
+            sleep(7 * SECOND - Duration::from_millis(1)).await;
+            posts(&app, 10).await;
+            assert_eq!(farm.dials()[0], 1 + round, "{scheme}");
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(posts(&app, 10).await, [Ok(1); 10], "{scheme}");
+            assert_eq!(farm.dials()[0], 2 + round, "{scheme}");
+        }
+        assert_eq!(down.elapsed(), 21 * SECOND);
+        farm.does(0, Does::Serve);
+        assert_eq!(posts(&app, 4).await, [Ok(1); 4], "{scheme}");
+        sleep(7 * SECOND).await;
+        let mut quick = posts(&app, 4).await;
+        quick.sort_unstable();
+        assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_addresses_are_left_out_all_are_tried() {
+    for scheme in ["http://", "h2://"] {
+        let (options, farm) = Farm::new(scheme, &[Does::Refuse; 3]);
+        let app = proxy(options);
+        for round in 1..10 {
+            let outcome = post(&app, "/").await;
+            assert_eq!(outcome, Err(StatusCode::BAD_GATEWAY), "{scheme}");
+            assert_eq!(farm.dials(), [round; 3], "{scheme}");
+        }
+        farm.does(1, Does::Serve);
+        assert_eq!(post(&app, "/").await, Ok(1), "{scheme}");
+        let dials = farm.dials();
+        assert_eq!(posts(&app, 5).await, [Ok(1); 5], "{scheme}");
+        assert_eq!(farm.dials(), dials, "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_that_start_again_are_waited_for_together() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Refuse, Does::Fail]);
+        options.retry_refused = 3 * SECOND;
+        let app = proxy(options);
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let app = app.clone();
+                tokio::spawn(async move { post(&app, "/").await })
+            })
+            .collect();
+        sleep(2 * SECOND).await;
+        // Each request has asked once, and then one in each pause has.
+        let dials = farm.dials();
+        assert!(dials.iter().all(|dials| *dials < 120), "{scheme} {dials:?}");
+        farm.does(1, Does::Serve);
+        let begun = Instant::now();
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), Ok(1), "{scheme}");
+        }
+        let took = begun.elapsed();
+        assert!(took <= Duration::from_millis(640), "{scheme} {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_responses_nor_clients_that_leave_soon_take_an_address_down() {
+    let (options, farm) = Farm::new("http://", &[Does::Serve; 2]);
+    let app = proxy(options);
+    for _ in 0..20 {
+        assert_eq!(status(app.clone(), "/busy").await, 503);
+    }
+    assert_eq!(posts(&app, 4).await, [0, 1, 0, 1].map(Ok));
+
+    // Of two addresses each has half of the time.
+    for (leaves_after, is_down) in [(CONNECT / 4 - SECOND / 10, false), (CONNECT / 4, true)] {
+        let (options, farm) = Farm::new("http://", &[Does::Hang, Does::Hang]);
+        let app = proxy(options);
+        for _ in 0..10 {
+            let left = timeout(leaves_after, post(&app, "/")).await;
+            assert!(left.is_err());
+        }
+        farm.does(1, Does::Serve);
+        while post(&app, "/").await != Ok(1) {}
+        let before = farm.dials()[0];
+        assert_eq!(posts(&app, 3).await, [Ok(1); 3]);
+        assert_eq!(farm.dials()[0] == before, is_down, "{leaves_after:?}");
+    }
+    drop(farm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_request_reaches_two_addresses_at_most() {
+    for scheme in ["http://", "h2://"] {
+        for (method, most) in [("GET", 2), ("PUT", 2), ("POST", 1)] {
+            let (options, farm) = Farm::new(scheme, &[Does::Serve; 5]);
+            let app = proxy(options);
+            // Only a connection that was used before can have ended by chance.
+            posts(&app, 10).await;
+            let request = Request::builder().method(method).uri("/poison");
+            let response = app.oneshot(request.body(Body::empty()).unwrap()).await;
+            let status = response.unwrap().status();
+            assert!(status.is_server_error(), "{scheme} {method}");
+            let poisoned = farm.poisoned.load(Relaxed);
+            assert!((1..=most).contains(&poisoned), "{scheme} {method} {poisoned}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_address_has_places_of_its_own_and_gets_them_back() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Serve; 2]);
+        options.max_connections = 1;
+        let app = proxy(options);
+        let places = if scheme == "h2://" { 200 } else { 1 };
+        for _ in 0..3 {
+            let held: Vec<_> = (0..2 * places).map(|_| hold(&app)).collect();
+            sleep(SECOND).await;
+            let begun = Instant::now();
+            let outcome = post(&app, "/").await;
+            assert_eq!(outcome, Err(StatusCode::SERVICE_UNAVAILABLE), "{scheme}");
+            assert_eq!(begun.elapsed(), CONNECT, "{scheme}");
+            farm.release.notify_waiters();
+            let mut of_each = [0; 2];
+            for one in held {
+                of_each[one.await.unwrap().unwrap()] += 1;
+            }
+            assert_eq!(of_each, [places; 2], "{scheme}");
+        }
+        assert_eq!(farm.dials(), [1, 1], "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_address_keeps_no_place_and_holds_up_no_other() {
+    let (mut options, farm) = Farm::new("http://", &[Does::Mute, Does::Serve]);
+    options.max_connections = 1;
+    options.answer_timeout = SECOND;
+    let app = proxy(options);
+    for _ in 0..10 {
+        let silent = {
+            let app = app.clone();
+            tokio::spawn(async move { post(&app, "/").await })
+        };
+        sleep(SECOND / 2).await;
+        // The other address has the fewer requests.
+        let begun = Instant::now();
+        assert_eq!(posts(&app, 5).await, [Ok(1); 5]);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(silent.await.unwrap(), Err(StatusCode::GATEWAY_TIMEOUT));
+        assert_eq!(post(&app, "/").await, Err(StatusCode::GATEWAY_TIMEOUT));
+        assert_eq!(post(&app, "/").await, Ok(1));
+    }
+    farm.does(0, Does::Serve);
+    let mut quick = posts(&app, 4).await;
+    quick.sort_unstable();
+    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_looked_at_goes_to_another_address() {
+    let (options, farm) = Farm::new("h2://", &[Does::Serve, Does::Serve]);
+    let app = proxy(options);
+    // A connection on which nothing comes but the announcement that it ends.
+    let second = Arc::clone(&farm);
+    let options = Proxy::new("h2://0.test".parse().unwrap());
+    let options = options.also("h2://1.test".parse().unwrap()).unwrap();
+    let going = proxy(options.connectors(move |upstream| {
+        let is_first = upstream.to_string().contains("//0");
+        let second = Arc::clone(&second);
+        async move {
+            if !is_first {
+                return second.dial(1).await;
+            }
+            let (near, far) = duplex(65536);
+            tokio::spawn(super::repeating::go_away(far));
+            Ok(near)
+        }
+    }));
+    assert_eq!(post(&going, "/").await, Ok(1));
+    assert_eq!(farm.dials(), [0, 1]);
+    drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_closes_each_connection_costs_no_request_that_was_not_sent() {
+    let (options, farm) = Farm::new("h2://", &[Does::Close, Does::Serve]);
+    let app = proxy(options);
+    assert_eq!(posts(&app, 10).await, [Ok(1); 10]);
+    assert!(farm.dials()[0] <= 6, "{:?}", farm.dials());
+}
