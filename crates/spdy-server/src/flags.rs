@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::{
-    CommandFactory, FromArgMatches, Parser,
+    ArgGroup, CommandFactory, FromArgMatches, Parser,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
@@ -50,6 +50,8 @@ use crate::{
 /// certificate that it creates at start.
 #[derive(Debug, Parser)]
 #[command(name = "spdy-server", version, after_long_help = manual::AFTER_HELP)]
+// What /readyz can be served by.
+#[command(group = ArgGroup::new("pages").args(["metrics", "systemd"]).multiple(true))]
 pub(crate) struct Flags {
     /// Directory to serve; by default, the built-in site
     ///
@@ -268,7 +270,7 @@ pub(crate) struct Flags {
     /// Serve /metrics (for Prometheus), /livez and /readyz on this address, in plain text
     ///
     /// /livez returns 200 as long as the process lives. /readyz returns 503 as soon as it is asked
-    /// to stop; /healthz is another name for it. With --reuse-port the server closes this address
+    /// to stop, and see --ready-checks-application; /healthz is another name for it. With --reuse-port the server closes this address
     /// as soon as it is asked to stop, and from then on only the new process answers. There is one
     /// address: :PORT means 0.0.0.0:PORT, and the first one of a host is used.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
@@ -331,6 +333,11 @@ impl Flags {
 
     pub(crate) fn proxy(&self) -> Option<Proxy> {
         self.application.proxy()
+    }
+
+    /// Returns whether `/readyz` checks the application.
+    pub(crate) const fn ready_checks_application(&self) -> bool {
+        self.application.is_checked()
     }
 
     pub(crate) const fn check_config(&self) -> bool {

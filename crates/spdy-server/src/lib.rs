@@ -61,7 +61,8 @@
 //!   `cut` if the response was incomplete. Writing it never delays a request.
 //! - *Health.* At the address of the metrics, `/livez` returns 200 as long as the process lives,
 //!   and `/readyz` returns 503 as soon as the server is asked to stop. `/healthz` is another name
-//!   for `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed.
+//!   for `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed. With
+//!   [`Server::ready_when`] an application that is not ready makes it 503, too.
 //! - *Metrics* ([`Config::metrics`]) for Prometheus. There are connections, sessions, requests by
 //!   protocol and class of status, bytes of bodies, failed handshakes, `spdy_server_build_info`,
 //!   and the histogram of durations of OpenTelemetry, `http_server_request_duration_seconds`. SPDY
@@ -133,6 +134,7 @@ mod negotiate;
 mod observe;
 mod pass;
 mod proxy_protocol;
+mod readiness;
 mod rest;
 mod rewind;
 mod room;

@@ -19,7 +19,8 @@ use std::{
 use axum::Router;
 use spdy_server::{
     Address, Bind, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport,
-    Version, app,
+    Version,
+    app::{self, Upstreams},
 };
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -55,11 +56,22 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
         Inherited::default()
     };
     let runtimes = Runtimes::new(flags.runtime(), flags.threads())?;
-    let (app, what) = application(&flags)?;
+    let Served {
+        app,
+        what,
+        upstreams,
+    } = application(&flags)?;
     let (workers, timers) = (runtimes.workers(), runtimes.timers());
-    let place = move |server: Server| match timers {
-        Some(timers) => server.spread(workers).timers(timers),
-        None => server.spread(workers),
+    let is_checked = flags.ready_checks_application();
+    let place = move |server: Server| {
+        let server = match timers {
+            Some(timers) => server.spread(workers).timers(timers),
+            None => server.spread(workers),
+        };
+        match upstreams {
+            Some(upstreams) => behind(server, upstreams, is_checked),
+            None => server,
+        }
     };
     let capacity = Capacity::new(&flags, descriptors, inherited.len());
     let listens = flags.listens();
@@ -154,19 +166,48 @@ fn warn_of_sockets_of_systemd() {
     }
 }
 
-/// Returns the application to serve, and its description.
-fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
+/// What is served.
+struct Served {
+    app: Router,
+    what: String,
+    /// The addresses of the application behind a proxy.
+    upstreams: Option<Upstreams>,
+}
+
+fn application(flags: &Flags) -> Result<Served, Box<dyn Error>> {
     if let Some(proxy) = flags.proxy() {
-        let upstreams: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
-        let what = format!("the application at {}", upstreams.join(", "));
-        return Ok((app::proxy(proxy), what));
+        let addresses: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
+        let (app, upstreams) = proxy.build();
+        return Ok(Served {
+            app,
+            what: format!("the application at {}", addresses.join(", ")),
+            upstreams: Some(upstreams),
+        });
     }
-    Ok(match flags.directory() {
+    let (app, what) = match flags.directory() {
         Some(directory) => (
             app::directory(directory.clone())?,
             format!("the files of {}", directory.path.display()),
         ),
         None => (app::site(), "the built-in site".to_owned()),
+    };
+    Ok(Served {
+        app,
+        what,
+        upstreams: None,
+    })
+}
+
+/// Returns a server that shows the addresses of its application, and is ready only if it accepts
+/// connections there where that is asked for.
+fn behind(server: Server, upstreams: Upstreams, is_checked: bool) -> Server {
+    let server = server.upstreams(upstreams.clone());
+    if !is_checked {
+        return server;
+    }
+    server.ready_when(move || {
+        let upstreams = upstreams.clone();
+        async move { upstreams.accept().await }
     })
 }
 

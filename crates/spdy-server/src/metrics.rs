@@ -10,6 +10,8 @@ mod frames;
 mod memory;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(feature = "proxy")]
+mod upstreams;
 
 use std::{
     array, fmt,
@@ -43,6 +45,7 @@ use crate::{
     info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
+    readiness::Readiness,
     tls::Tls,
 };
 
@@ -248,6 +251,13 @@ impl Metrics {
         self.durations.observe(connection, method, status, duration);
     }
 
+    /// Adds the addresses of the application behind a proxy.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn add_upstreams(&mut self, upstreams: crate::app::Upstreams) {
+        let ours = self.registry.sub_registry_with_prefix("spdy_server");
+        ours.register_collector(Box::new(upstreams::Addresses(upstreams)));
+    }
+
     /// Makes `/readyz` report that the server accepts no new work.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -303,13 +313,17 @@ impl Names<'_> {
     }
 }
 
-/// Returns the page of the metrics and those of the health checks.
-pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
+/// Returns the page of the metrics and those of the health checks. With `readiness` the application
+/// has to be ready, too.
+pub(crate) fn pages(metrics: Arc<Metrics>, readiness: Option<Readiness>) -> Router {
+    let ready = get(async move |State(metrics): State<Arc<Metrics>>| {
+        state(&metrics, readiness.as_ref()).await
+    });
     Router::new()
         .route("/metrics", get(page))
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readiness))
-        .route("/healthz", get(readiness))
+        .route("/readyz", ready.clone())
+        .route("/healthz", ready)
         .with_state(metrics)
 }
 
@@ -322,9 +336,15 @@ async fn page(State(metrics): State<Arc<Metrics>>, fields: HeaderMap) -> Respons
     (head, format.text(&metrics.registry)).into_response()
 }
 
-async fn readiness(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn state(metrics: &Metrics, readiness: Option<&Readiness>) -> Response {
     if metrics.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    if let Some(readiness) = readiness
+        && !readiness.is_ready().await
+    {
+        let text = "the application is not ready\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     "ok\n".into_response()
 }

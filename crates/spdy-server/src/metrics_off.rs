@@ -13,6 +13,7 @@ use crate::{
     info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
+    readiness::Readiness,
     tls::Tls,
 };
 
@@ -67,11 +68,16 @@ impl Metrics {
         match *self {}
     }
 
+    #[cfg(feature = "proxy")]
+    pub(crate) fn add_upstreams(&mut self, _: crate::app::Upstreams) {
+        match *self {}
+    }
+
     pub(crate) fn drain(&self) {
         match *self {}
     }
 }
 
-pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
+pub(crate) fn pages(metrics: Arc<Metrics>, _: Option<Readiness>) -> Router {
     match *metrics {}
 }

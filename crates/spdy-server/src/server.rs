@@ -20,6 +20,7 @@ use crate::{
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
     observe::Observers,
+    readiness::Readiness,
     room::Room,
     secured::Fingerprint,
     service::Service,
@@ -43,6 +44,9 @@ pub struct Server {
     reload: Reload,
     runtimes: Vec<Handle>,
     timers: Option<Handle>,
+    readiness: Option<Readiness>,
+    #[cfg(feature = "proxy")]
+    upstreams: Option<crate::app::Upstreams>,
 }
 
 impl Server {
@@ -135,6 +139,9 @@ impl Server {
             reload: Reload::default(),
             runtimes: Vec::new(),
             timers: None,
+            readiness: None,
+            #[cfg(feature = "proxy")]
+            upstreams: None,
         })
     }
 
@@ -221,6 +228,49 @@ impl Server {
         self
     }
 
+    /// Makes `/readyz` return 503 while `check` returns `false`. Without [`Config::metrics`] this has
+    /// no effect.
+    ///
+    /// The check runs when `/readyz` is asked, but only once in a second: until then its last outcome
+    /// is used. If it takes longer than a second its future is dropped, and the outcome is `false`.
+    ///
+    /// With the same application behind several servers this is dangerous: when it fails, all of
+    /// them leave their load balancer at once, which then has nowhere to send requests to.
+    ///
+    /// ```no_run
+    /// use spdy_server::{Config, Server, app::Proxy};
+    ///
+    /// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (app, upstreams) = Proxy::new("http://127.0.0.1:3000".parse()?).build();
+    /// let server = Server::bind(Config::default()).await?.upstreams(upstreams.clone());
+    /// let server = server.ready_when(move || {
+    ///     let upstreams = upstreams.clone();
+    ///     async move { upstreams.accept().await }
+    /// });
+    /// let _drained = server.run(app, std::future::pending()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ready_when<F, C>(mut self, check: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = bool> + Send + 'static,
+    {
+        self.readiness = Some(Readiness::new(check));
+        self
+    }
+
+    /// Adds the addresses of a reverse proxy to the metrics: `spdy_server_upstream_up` and
+    /// `spdy_server_upstream_requests_open`, by address. Without [`Config::metrics`] this has no
+    /// effect.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn upstreams(mut self, upstreams: crate::app::Upstreams) -> Self {
+        self.upstreams = Some(upstreams);
+        self
+    }
+
     /// Serves `app` until `shutdown` completes and
     /// [`Timeouts::drain_delay`](crate::Timeouts::drain_delay) has passed, then drains: the server
     /// closes its sockets, waits for open requests, and closes the connections that have not
@@ -285,13 +335,21 @@ impl Server {
             reload,
             runtimes,
             timers,
+            readiness,
+            #[cfg(feature = "proxy")]
+            upstreams,
             ..
         } = self;
         let memory = Arc::default();
-        let metrics = metrics_listener
+        #[cfg_attr(not(feature = "proxy"), allow(unused_mut))]
+        let mut metrics = metrics_listener
             .as_ref()
-            .and_then(|_| Metrics::new(&config, Arc::clone(&memory), tls.as_ref()))
-            .map(Arc::new);
+            .and_then(|_| Metrics::new(&config, Arc::clone(&memory), tls.as_ref()));
+        #[cfg(feature = "proxy")]
+        if let (Some(metrics), Some(upstreams)) = (&mut metrics, upstreams) {
+            metrics.add_upstreams(upstreams);
+        }
+        let metrics = metrics.map(Arc::new);
         let observers = Observers {
             log: log.clone(),
             metrics: metrics.clone(),
@@ -302,7 +360,7 @@ impl Server {
         let pages = Lifecycle::new();
         let mut troubles_of_pages = Arc::default();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
-            let (service, room) = for_pages(metrics, &config);
+            let (service, room) = for_pages(metrics, readiness, &config);
             troubles_of_pages = Arc::clone(service.troubles());
             tokio::spawn(listener.run(Arc::new(service), Arc::new(room), pages.lifeline()));
         }
@@ -480,8 +538,12 @@ fn two_for_metrics() -> io::Error {
 }
 
 /// Returns what serves the pages of metrics and health.
-fn for_pages(metrics: &Arc<Metrics>, config: &Config) -> (Service, Room) {
-    let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
+fn for_pages(
+    metrics: &Arc<Metrics>,
+    readiness: Option<Readiness>,
+    config: &Config,
+) -> (Service, Room) {
+    let apps = Applications::One(metrics::pages(Arc::clone(metrics), readiness));
     let room = Room::new(MAX_METRICS_CONNECTIONS, Vec::new());
     let service = Service::new(apps, None, &config.for_pages(), Observers::default())
         .crowd(Arc::clone(room.crowd()));

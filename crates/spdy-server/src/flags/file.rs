@@ -351,7 +351,7 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 39] = [
+    const ALL: [(&str, &str, &str); 40] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         (
@@ -365,6 +365,11 @@ mod tests {
         ("proxy-down-after", "--proxy-down-after 4", "4"),
         ("proxy-down-for", "--proxy-down-for 5", "5"),
         ("trust-forwarded", "--trust-forwarded", "true"),
+        (
+            "ready-checks-application",
+            "--ready-checks-application",
+            "true",
+        ),
         (
             "listen",
             "--listen [::1]:1 --listen unix:/a",
@@ -432,6 +437,7 @@ mod tests {
                 "proxy-down-after",
                 "proxy-down-for",
                 "trust-forwarded",
+                "ready-checks-application",
             ],
         ] {
             let (words, lines) = without(left_out);

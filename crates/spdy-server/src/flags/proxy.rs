@@ -12,6 +12,7 @@ use spdy_server::app::{Proxy, Upstream, UpstreamsError};
 #[derive(Debug)]
 pub(super) struct Application {
     proxy: Option<Proxy>,
+    is_checked: bool,
 }
 
 /// The flags as they are given.
@@ -63,6 +64,15 @@ struct Given {
     /// Use this only behind another proxy: otherwise clients can claim any address.
     #[arg(long, requires = "proxy", help_heading = PROXY)]
     trust_forwarded: bool,
+
+    /// Let /readyz return 503 while no URL of --proxy accepts a connection
+    ///
+    /// It opens a connection to each URL and closes it, at most once in a second and for a second
+    /// at most. It is off by default because all servers in front of one application would leave
+    /// their load balancer at once when the application fails; with it off, clients get 502 and see
+    /// what is wrong. Use it where each server has an application of its own.
+    #[arg(long, requires_all = ["proxy", "pages"], help_heading = PROXY)]
+    ready_checks_application: bool,
 }
 
 const PROXY: &str = "Proxy";
@@ -89,6 +99,11 @@ impl Application {
         self.proxy.clone()
     }
 
+    /// Returns whether the server is ready only if the application is.
+    pub(super) const fn is_checked(&self) -> bool {
+        self.is_checked
+    }
+
     /// Returns how long a request waits for the application.
     pub(super) fn patience(&self) -> Option<Duration> {
         self.proxy.as_ref().map(|proxy| proxy.answer_timeout)
@@ -106,6 +121,7 @@ impl FromArgMatches for Application {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let given = Given::from_arg_matches(matches)?;
         Ok(Self {
+            is_checked: given.ready_checks_application,
             proxy: given.proxy().map_err(|error| invalid(&error))?,
         })
     }

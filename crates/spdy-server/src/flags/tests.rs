@@ -185,6 +185,8 @@ fn what_makes_no_sense_is_refused() {
         "spdy-server --proxy http://a --proxy h2://b",
         "spdy-server --proxy http://a --proxy http://a",
         "spdy-server --trust-forwarded",
+        "spdy-server --ready-checks-application --metrics 127.0.0.1:1",
+        "spdy-server --ready-checks-application --proxy http://a",
         "spdy-server --file-cache 1",
         "spdy-server --file-cache -1 d",
         "spdy-server --runtime single",
