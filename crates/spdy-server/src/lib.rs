@@ -73,7 +73,8 @@
 //! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and
 //!   counted. Over HTTP/1.1 the line has only the status, because the request could not be parsed.
 //!   Over HTTP/2 they are neither logged nor counted, because h2 answers them without notice.
-//! - *The reverse proxy* is [`app::proxy`].
+//! - *The reverse proxy* is [`app::proxy`]. Its application can have several addresses:
+//!   [`app::Proxy::also`].
 //! - *The directory* is [`app::directory`]. It caches small files and metadata within the limits of
 //!   [`app::Directory`], and notices a change on disk after one second.
 //! - *Threads* belong to the application. The program has one runtime with several threads, or with

@@ -22,6 +22,8 @@ enum Does {
     Mute,
     /// It accepts connections, reads the first bytes, and closes them.
     Close,
+    /// It looks at no request, and says so after a second.
+    GoAway,
 }
 
 /// An application at several addresses.
@@ -86,6 +88,9 @@ impl Farm {
             }
             Does::Close => {
                 tokio::spawn(async move { far.read(&mut [0; 4096]).await });
+            }
+            Does::GoAway => {
+                tokio::spawn(repeating::go_away(far));
             }
         }
         Ok(near)
@@ -388,27 +393,18 @@ async fn a_silent_address_keeps_no_place_and_holds_up_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_not_looked_at_goes_to_another_address() {
-    let (options, farm) = Farm::new("h2://", &[Does::Serve, Does::Serve]);
+    let (options, farm) = Farm::new("h2://", &[Does::GoAway, Does::Serve]);
     let app = proxy(options);
-    // A connection on which nothing comes but the announcement that it ends.
-    let second = Arc::clone(&farm);
-    let options = Proxy::new("h2://0.test".parse().unwrap());
-    let options = options.also("h2://1.test".parse().unwrap()).unwrap();
-    let going = proxy(options.connectors(move |upstream| {
-        let is_first = upstream.to_string().contains("//0");
-        let second = Arc::clone(&second);
-        async move {
-            if !is_first {
-                return second.dial(1).await;
-            }
-            let (near, far) = duplex(65536);
-            tokio::spawn(super::repeating::go_away(far));
-            Ok(near)
-        }
-    }));
-    assert_eq!(post(&going, "/").await, Ok(1));
-    assert_eq!(farm.dials(), [0, 1]);
-    drop(app);
+    let held = [(); 3].map(|()| hold(&app));
+    sleep(2 * SECOND).await;
+    // The other address has more requests, but it looks at them.
+    let begun = Instant::now();
+    assert_eq!(post(&app, "/").await, Ok(1));
+    assert_eq!(begun.elapsed(), SECOND);
+    farm.release.notify_waiters();
+    for one in held {
+        assert_eq!(one.await.unwrap(), Ok(1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -194,3 +194,34 @@ async fn an_application_that_refuses_is_asked_for_its_time_alone() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_refusal_is_not_waited_for() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dials);
+        let options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+            count.fetch_add(1, Relaxed);
+            // A Unix socket that is missing is a refusal; nothing else that is missing is.
+            std::future::ready(Err::<DuplexStream, _>(io::ErrorKind::NotFound.into()))
+        });
+        let begun = Instant::now();
+        assert_eq!(status(proxy(options), "/").await, StatusCode::BAD_GATEWAY);
+        assert_eq!(begun.elapsed(), Duration::ZERO, "{upstream}");
+        assert_eq!(dials.load(Relaxed), 1, "{upstream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unix_socket_that_is_missing_is_waited_for() {
+    let start = Instant::now();
+    let options = Proxy::new("unix:/run/a.sock".parse().unwrap()).connector(move || async move {
+        if start.elapsed() < Duration::from_secs(1) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (near, far) = duplex(65536);
+        tokio::spawn(answer(far, |_| Some(OK)));
+        Ok(near)
+    });
+    assert_eq!(status(proxy(options), "/").await, StatusCode::OK);
+}

@@ -45,7 +45,7 @@ impl<'a> Search<'a> {
                 ..Wanted::default()
             },
             held,
-            until: after(pool.proxy.retry_refused.min(pool.proxy.connect_timeout)),
+            until: after(pool.proxy.retry_refused),
             was_refused: false,
             failure: Failure::ConnectTimeout,
         }
