@@ -270,9 +270,10 @@ pub(crate) struct Flags {
     /// Serve /metrics (for Prometheus), /livez and /readyz on this address, in plain text
     ///
     /// /livez returns 200 as long as the process lives. /readyz returns 503 as soon as it is asked
-    /// to stop, and see --ready-checks-application; /healthz is another name for it. With --reuse-port the server closes this address
-    /// as soon as it is asked to stop, and from then on only the new process answers. There is one
-    /// address: :PORT means 0.0.0.0:PORT, and the first one of a host is used.
+    /// to stop, and see --ready-checks-application; /healthz is another name for it. With
+    /// --reuse-port the server closes this address as soon as it is asked to stop, and from then on
+    /// only the new process answers. There is one address: :PORT means 0.0.0.0:PORT, and the first
+    /// one of a host is used.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
     metrics: Option<Listen>,
 

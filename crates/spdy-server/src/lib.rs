@@ -135,6 +135,7 @@ mod negotiate;
 mod observe;
 mod pass;
 mod proxy_protocol;
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
 mod readiness;
 mod rest;
 mod rewind;

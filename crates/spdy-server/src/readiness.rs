@@ -93,7 +93,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn however_many_ask_there_is_one_check_in_each_period() {
-        let (checks, state) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+        let (checks, state) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(true)),
+        );
         let (count, now) = (Arc::clone(&checks), Arc::clone(&state));
         let readiness = Readiness::new(move || {
             count.fetch_add(1, Relaxed);
@@ -130,7 +133,11 @@ mod tests {
         let impatient = timeout(SECOND / 2, readiness.is_ready()).await;
         assert!(impatient.is_err());
         assert!(!readiness.is_ready().await);
-        assert_eq!(begun.elapsed(), DEADLINE, "the client that has left began it");
+        assert_eq!(
+            begun.elapsed(),
+            DEADLINE,
+            "the client that has left began it"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -228,11 +228,12 @@ impl Server {
         self
     }
 
-    /// Makes `/readyz` return 503 while `check` returns `false`. Without [`Config::metrics`] this has
-    /// no effect.
+    /// Makes `/readyz` return 503 while `check` returns `false`. Without [`Config::metrics`] this
+    /// has no effect.
     ///
-    /// The check runs when `/readyz` is asked, but only once in a second: until then its last outcome
-    /// is used. If it takes longer than a second its future is dropped, and the outcome is `false`.
+    /// The check runs when `/readyz` is asked, but only once in a second: until then its last
+    /// outcome is used. If it takes longer than a second its future is dropped, and the outcome is
+    /// `false`.
     ///
     /// With the same application behind several servers this is dangerous: when it fails, all of
     /// them leave their load balancer at once, which then has nowhere to send requests to.

@@ -67,7 +67,11 @@ fn get(program: &Program) -> String {
 fn page(program: &Program, path: &str) -> String {
     let mut io = TcpStream::connect(program.address(2)).unwrap();
     io.set_read_timeout(Some(LONG)).unwrap();
-    write!(io, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    write!(
+        io,
+        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     io.read_to_string(&mut answer).unwrap();
     answer
@@ -98,9 +102,8 @@ fn an_address_goes_down_and_comes_back_with_one_line_each() {
     );
     let metrics = |is_up| {
         let page = page(&program, "/metrics");
-        let line = |url: &str, is_up| {
-            format!("\nspdy_server_upstream_up{{upstream=\"{url}\"}} {is_up}\n")
-        };
+        let line =
+            |url: &str, is_up| format!("\nspdy_server_upstream_up{{upstream=\"{url}\"}} {is_up}\n");
         page.contains(&line(&urls[0], 1)) && page.contains(&line(&urls[1], is_up))
     };
     assert!(metrics(1));
@@ -122,7 +125,10 @@ fn an_address_goes_down_and_comes_back_with_one_line_each() {
         metrics(1)
     });
     let open = page(&program, "/metrics");
-    let line = format!("\nspdy_server_upstream_requests_open{{upstream=\"{}\"}} 0\n", urls[1]);
+    let line = format!(
+        "\nspdy_server_upstream_requests_open{{upstream=\"{}\"}} 0\n",
+        urls[1]
+    );
     assert!(open.contains(&line), "{open}");
     program.signal("TERM");
     let (_, _, log) = program.wait();
@@ -189,7 +195,7 @@ fn addresses_that_are_not_of_one_application_are_refused_with_a_cure() {
         (
             &["--proxy", "http://a", "--ready-checks-application"],
             "error: the following required arguments were not provided:\n  \
-             <--systemd|--metrics <ADDR>>\n",
+             <--metrics <ADDR>|--systemd>\n",
         ),
     ] {
         let output = command(arguments).output().unwrap();

@@ -52,10 +52,6 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
-pub use self::{
-    upstream::{Upstream, UpstreamError},
-    upstreams::{Upstreams, UpstreamsError},
-};
 use self::{
     choice::{Choice, Turn},
     dial::Dial,
@@ -66,6 +62,10 @@ use self::{
     pool::Pool,
     target::Target,
     upload::Upload,
+};
+pub use self::{
+    upstream::{Upstream, UpstreamError},
+    upstreams::{Upstreams, UpstreamsError},
 };
 use crate::info::ConnectionInfo;
 
@@ -179,7 +179,6 @@ impl Proxy {
 
     /// Returns a router that passes every request on to the application, and the state of its
     /// addresses. Use [`proxy`] if you need only the router.
-    #[must_use]
     pub fn build(self) -> (Router, Upstreams) {
         let forwarding = Forwarding::new(&self.upstreams[0], self.trust_forwarded);
         let pool = Arc::new(Pool::new(self));

@@ -20,6 +20,8 @@ enum Does {
     Hang,
     /// It accepts connections, and says nothing on them.
     Mute,
+    /// It serves connections, and does not respond to requests.
+    Silent,
     /// It accepts connections, reads the first bytes, and closes them.
     Close,
     /// It looks at no request, and says so after a second.
@@ -80,6 +82,10 @@ impl Farm {
         let (near, mut far) = duplex(65536);
         match does {
             Does::Serve => serve_either(self.upstream(), far, self.application(index)),
+            Does::Silent => {
+                let silent = Router::new().fallback(pending::<()>);
+                serve_either(self.upstream(), far, silent);
+            }
             Does::Refuse => return Err(io::ErrorKind::ConnectionRefused.into()),
             Does::Fail => return Err(io::ErrorKind::HostUnreachable.into()),
             Does::Hang => pending().await,
@@ -335,7 +341,10 @@ async fn a_poison_request_reaches_two_addresses_at_most() {
             let status = response.unwrap().status();
             assert!(status.is_server_error(), "{scheme} {method}");
             let poisoned = farm.poisoned.load(Relaxed);
-            assert!((1..=most).contains(&poisoned), "{scheme} {method} {poisoned}");
+            assert!(
+                (1..=most).contains(&poisoned),
+                "{scheme} {method} {poisoned}"
+            );
         }
     }
 }
@@ -367,28 +376,35 @@ async fn each_address_has_places_of_its_own_and_gets_them_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_address_keeps_no_place_and_holds_up_no_other() {
-    let (mut options, farm) = Farm::new("http://", &[Does::Mute, Does::Serve]);
-    options.max_connections = 1;
-    options.answer_timeout = SECOND;
-    let app = proxy(options);
-    for _ in 0..10 {
-        let silent = {
-            let app = app.clone();
-            tokio::spawn(async move { post(&app, "/").await })
-        };
-        sleep(SECOND / 2).await;
-        // The other address has the fewer requests.
-        let begun = Instant::now();
-        assert_eq!(posts(&app, 5).await, [Ok(1); 5]);
-        assert_eq!(begun.elapsed(), Duration::ZERO);
-        assert_eq!(silent.await.unwrap(), Err(StatusCode::GATEWAY_TIMEOUT));
-        assert_eq!(post(&app, "/").await, Err(StatusCode::GATEWAY_TIMEOUT));
-        assert_eq!(post(&app, "/").await, Ok(1));
+    for (scheme, does) in [
+        ("http://", Does::Mute),
+        ("http://", Does::Silent),
+        ("h2://", Does::Silent),
+    ] {
+        let (mut options, farm) = Farm::new(scheme, &[does, Does::Serve]);
+        options.max_connections = 1;
+        options.answer_timeout = SECOND;
+        let app = proxy(options);
+        for _ in 0..10 {
+            let asked = app.clone();
+            let silent = tokio::spawn(async move { post(&asked, "/").await });
+            sleep(SECOND / 2).await;
+            // The other address has fewer requests.
+            let begun = Instant::now();
+            assert_eq!(posts(&app, 5).await, [Ok(1); 5], "{scheme} {does:?}");
+            assert_eq!(begun.elapsed(), Duration::ZERO, "{scheme} {does:?}");
+            let late = Err(StatusCode::GATEWAY_TIMEOUT);
+            assert_eq!(silent.await.unwrap(), late, "{scheme} {does:?}");
+            assert_eq!(post(&app, "/").await, late, "{scheme} {does:?}");
+            assert_eq!(post(&app, "/").await, Ok(1), "{scheme} {does:?}");
+        }
+        farm.does(0, Does::Serve);
+        // Its connection is closed by then.
+        sleep(ANSWER).await;
+        let mut quick = posts(&app, 4).await;
+        quick.sort_unstable();
+        assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{scheme} {does:?}");
     }
-    farm.does(0, Does::Serve);
-    let mut quick = posts(&app, 4).await;
-    quick.sort_unstable();
-    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
 }
 
 #[tokio::test(start_paused = true)]

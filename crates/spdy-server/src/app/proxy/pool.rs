@@ -9,13 +9,13 @@ use std::{mem, sync::Arc, time::Duration};
 
 use axum::http::{Request, Response};
 
-pub(super) use self::{lease::Lease, shared::Place};
 use self::{
     exclusive::Exclusive,
     lease::Fate,
     search::{Held, Search},
     shared::Shared,
 };
+pub(super) use self::{lease::Lease, shared::Place};
 use super::{
     Choice, Failure, Heard, Patience, Proxy, Target, Turn, Upload,
     answer::{Answer, Silence},

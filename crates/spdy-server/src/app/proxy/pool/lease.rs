@@ -139,7 +139,7 @@ pub(super) enum Fate {
 
 impl Fate {
     pub(super) fn failure(self, error: &hyper::Error) -> Failure {
-        match self.connection {
+        match self {
             Self::Untouched => Failure::Untouched,
             Self::Lost | Self::Unknown => Failure::of(error),
         }
