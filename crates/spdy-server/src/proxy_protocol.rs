@@ -4,6 +4,7 @@
 //! header of version 2 contains its length. The line of version 1 is read in steps of at most the
 //! bytes that must still follow.
 
+mod checksum;
 mod facts;
 
 use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
@@ -81,11 +82,17 @@ async fn read_v2<IO: AsyncRead + Unpin>(io: &mut IO, start: [u8; SHORTEST]) -> i
     let mut header = head.to_vec();
     header.resize(V2_HEAD + rest, 0);
     io.read_exact(&mut header[V2_HEAD..]).await?;
-    let header = v2::Header::try_from(&*header).map_err(|_| Invalid::Header)?;
+    let bytes = header;
+    let header = v2::Header::try_from(&*bytes).map_err(|_| Invalid::Header)?;
+    let verified = checksum::verify(&bytes, header.tlv_bytes());
     if header.command == v2::Command::Local {
-        // A health check of the proxy.
-        return Ok(Said::default());
+        // A health check of the proxy. What follows its addresses need not be fields.
+        return match verified {
+            Err(error @ Invalid::Checksum { .. }) => Err(error.into()),
+            _ => Ok(Said::default()),
+        };
     }
+    verified?;
     let peer = match header.addresses {
         v2::Addresses::IPv4(v4) => Some((v4.source_address, v4.source_port).into()),
         v2::Addresses::IPv6(v6) => Some((v6.source_address, v6.source_port).into()),
@@ -135,6 +142,8 @@ enum Invalid {
     Twice(u8),
     /// The value of a field is malformed.
     Value(u8),
+    /// The header is not the one whose checksum it has.
+    Checksum { said: u32, is: u32 },
 }
 
 impl fmt::Display for Invalid {
@@ -159,6 +168,11 @@ impl fmt::Display for Invalid {
                     "field {kind:#04x} of the PROXY protocol header is not valid"
                 )
             }
+            Self::Checksum { said, is } => write!(
+                f,
+                "the PROXY protocol header has the checksum (CRC32C) {said:#010x}, and its bytes \
+                 have {is:#010x}"
+            ),
         }
     }
 }
@@ -250,6 +264,24 @@ mod tests {
             read_of(&v2(1, 0x21, &v6)).await.unwrap().unwrap(),
             "[::1]:7"
         );
+    }
+
+    #[tokio::test]
+    async fn a_header_with_a_wrong_checksum_is_refused() {
+        let v4 = [192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 1, 0xbb];
+        for command in [1, 0] {
+            let with = |crc: [u8; 4]| v2(command, 0x11, &[&v4[..], &[3, 0, 4], &crc].concat());
+            let wrong = read_of(&with([0; 4])).await.unwrap_err();
+            assert_eq!(wrong.kind(), io::ErrorKind::InvalidData);
+            let text = wrong.to_string();
+            assert!(
+                text.contains("the checksum (CRC32C) 0x00000000, and"),
+                "{text}"
+            );
+            let is = text.rsplit_once("have 0x").unwrap().1;
+            let is = u32::from_str_radix(is, 16).unwrap();
+            read_of(&with(is.to_be_bytes())).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -108,7 +108,7 @@ impl ProxyTls {
 }
 
 /// Sets a value that the header must not have twice: two programs could take different ones.
-fn once<T>(kind: u8, place: &mut Option<T>, value: T) -> Result<(), Invalid> {
+pub(super) fn once<T>(kind: u8, place: &mut Option<T>, value: T) -> Result<(), Invalid> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(Invalid::Twice(kind)),
