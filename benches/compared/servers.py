@@ -12,7 +12,7 @@ from measured import CPUS, ROOT, TARGET, Measured, Program
 
 MIB = 1 << 20
 # The lengths of the files in the folder that is served.
-FILES = {"bytes/67108864": 64 * MIB, "bytes/268435456": 256 * MIB, "1m": MIB, "256m": 256 * MIB}
+FILES = {"1k": 1 << 10, "bytes/67108864": 64 * MIB, "bytes/268435456": 256 * MIB, "1m": MIB, "256m": 256 * MIB}
 GO_FOLDER = "/usr/share/gocode/src/github.com/moby/spdystream"
 
 
@@ -30,8 +30,8 @@ class Bench:
             file = self.site / name
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as data:
-                for _ in range(length // MIB):
-                    data.write(os.urandom(MIB))
+                for at in range(0, length, MIB):
+                    data.write(os.urandom(min(MIB, length - at)))
         for folder in [self.folder, self.site, self.site / "bytes"]:
             folder.chmod(0o755)
 
@@ -135,6 +135,8 @@ SERVERS = {
     "spdy": spdy_server,
     "spdy tls": lambda bench: spdy_server(bench, tls=True),
     "spdy files": lambda bench: spdy_server(bench, str(bench.site)),
+    "spdy files tls": lambda bench: spdy_server(bench, str(bench.site), tls=True),
+    "spdy metrics": lambda bench: spdy_server(bench, "--metrics", "127.0.0.1:0"),
     "axum spdy": lambda _: bench_server("spdy"),
     "axum h2c": lambda _: bench_server("h2"),
     "nginx h2c": lambda bench: Nginx(bench, is_tls=False),

@@ -1,8 +1,13 @@
 """What is measured. Each shape gives one figure for each of its contenders, of which the first is ours."""
 
+import http.client
 import os
 import re
+import shutil
+import ssl
+import statistics
 import subprocess
+import sys
 import time
 
 from measured import CPUS, TARGET, Sessions
@@ -178,6 +183,65 @@ class Idle(Shape):
         return server.memory()
 
 
+class Calls(Shape):
+    """The system calls of a server whose connections are at rest."""
+
+    unit = "system calls per second"
+    says = "does {} × the system calls of {}"
+    count, seconds = 1_000, 10
+
+    def measure(self, bench, contender):
+        name, protocol = self.contenders[contender]
+        if not shutil.which("strace"):
+            sys.exit("strace is missing, which counts the system calls")
+        with bench.start(name) as server, Sessions(server, self.count, protocol=protocol) as client:
+            client.do("/hello", self.count)
+            time.sleep(2)
+            words = ["strace", "-qq", "-c", "-f", "-p", str(server.process.pid)]
+            counted = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+            time.sleep(self.seconds)
+            counted.send_signal(2)
+            table = counted.communicate()[1]
+        total = re.search(r"^100.00\s+[\d.]+\s+\d+\s+(\d+).*total$", table, re.MULTILINE)
+        return int(total[1]) / self.seconds if total else 0.0
+
+
+class Start(Shape):
+    """The time from the start of a server to the last byte of its first response, over TLS."""
+
+    unit = "ms"
+
+    def measure(self, bench, contender):
+        name, _ = self.contenders[contender]
+        anyone = ssl._create_unverified_context()
+        begun = time.monotonic()
+        with bench.start(name) as server:
+            client = http.client.HTTPSConnection(server.address, context=anyone)
+            client.request("GET", "/hello")
+            client.getresponse().read()
+            return (time.monotonic() - begun) * 1e3
+
+
+class Scrape(Shape):
+    """The time of a scrape of the metrics while many sessions are open."""
+
+    unit = "ms"
+    count, scrapes = 10_000, 20
+
+    def measure(self, bench, contender):
+        name, protocol = self.contenders[contender]
+        with bench.start(name) as server, Sessions(server, self.count, protocol=protocol) as client:
+            client.do("/hello", self.count)
+            pages = http.client.HTTPConnection(server.until(r"http://([\d.]+:\d+)/metrics")[1])
+            times = []
+            for _ in range(self.scrapes):
+                begun = time.monotonic()
+                pages.request("GET", "/metrics")
+                pages.getresponse().read()
+                times.append(time.monotonic() - begun)
+            return statistics.median(times) * 1e3
+
+
 class Kernel(Idle):
     """The memory of the kernel for a connection: half of what both ends of it take."""
 
@@ -227,6 +291,7 @@ RAW_TLS = {"raw TLS": ("raw tls", "raws")}
 PUSHED = {OURS: ("spdy", "spdy"), "axum h2c": ("axum h2c", "h2"), **GO, **RAW}
 SMALL = {**PLAIN, **GO, **RAW}
 ECHO = (1 << 64) - 1
+FILES = {"HTTP/2 of spdy-server": ("spdy files tls", "h2"), "nginx h2": ("nginx h2", "h2")}
 
 
 def moved(title, path, requests, contenders, size, **more):
@@ -253,6 +318,8 @@ SHAPES = {
     "file-256m": moved(
         "Files of 256 MiB", "/256m", 2, {OURS: ("spdy files", "spdy"), "nginx h2c": ("nginx h2c", "h2")}, 256 * MIB
     ),
+    "file-1k-tls": Requests("Files of 1 KiB over TLS, 10 × 10 streams", "/1k", 30_000, FILES, 10, 10, reference="nginx h2"),
+    "file-1m-tls": moved("Files of 1 MiB over TLS", "/1m", 400, FILES, MIB, reference="nginx h2"),
     "beside": Beside("Small response beside 20 MB/s", PLAIN, paced=True),
     "tls-10x10": Requests(
         "Small request over TLS, 10 × 10 streams", "/hello", 30_000, {**TLS, **RAW_TLS}, 10, 10
@@ -279,6 +346,9 @@ SHAPES = {
     ),
     "idle": Idle("Connection at rest", {**PLAIN, **GO}, reference="nginx h2c"),
     "idle-tls": Idle("Connection at rest over TLS", {OURS: ("spdy tls", "spdys"), "nginx h2": ("nginx h2", "h2s")}),
+    "calls": Calls("1,000 connections at rest", PLAIN, reference="nginx h2c"),
+    "start": Start("Start to the first response", {OURS: ("spdy tls", None)}),
+    "scrape": Scrape("Scrape of /metrics with 10,000 sessions", {OURS: ("spdy metrics", "spdy")}),
     "kernel": Kernel("Connection at rest, in the kernel", {OURS: ("spdy", "spdy")}),
     "client": Client(
         "Load generator, 10 × 10 streams",
