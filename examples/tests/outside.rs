@@ -239,7 +239,7 @@ async fn one_application_answers_over_every_protocol() {
         let page = soon(fetch_spdy(over_tls(version.alpn()).await, version)).await;
         assert_eq!(page, format!("Hello over {name}\n"));
     }
-    assert_eq!(program.end().await, "Drained { cut: 0 }");
+    assert_eq!(program.end().await, "Drained { cut: 0, unclosed: 0 }");
 }
 
 // --- reverse_proxy ---
@@ -277,7 +277,7 @@ async fn bodies_pass_the_reverse_proxy_while_they_are_sent() {
     stream.shutdown().await.unwrap();
     assert_eq!(soon(stream.read(&mut [0; 1])).await.unwrap(), 0);
     drop((stream, session));
-    assert_eq!(program.end().await, "Drained { cut: 0 }");
+    assert_eq!(program.end().await, "Drained { cut: 0, unclosed: 0 }");
 }
 
 #[tokio::test]

@@ -110,6 +110,11 @@ impl Ending {
         self.is_draining = true;
     }
 
+    /// Returns whether every response is written, and only the end of the client is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.keeping.0.owed.is_lingering()
+    }
+
     fn announce(&self) {
         self.keeping.0.is_ending.store(true, Ordering::Relaxed);
     }

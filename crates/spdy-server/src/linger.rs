@@ -26,8 +26,8 @@ use tokio::{
 
 use crate::pass::pass;
 
-/// The state that the transport and the requests of a connection share: whether the client still
-/// has bytes to send.
+/// The state that a connection, its transport and its requests share: whether the client still has
+/// bytes to send, and whether only its close is waited for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owed(Arc<Told>);
 
@@ -37,6 +37,8 @@ struct Told {
     is_owed: AtomicBool,
     /// Whether the connection has switched to another protocol.
     is_upgraded: AtomicBool,
+    /// Whether everything is written, and our side is closed.
+    is_closed: AtomicBool,
 }
 
 impl Owed {
@@ -52,6 +54,11 @@ impl Owed {
 
     pub(crate) fn is_owed(&self) -> bool {
         self.0.is_owed.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether everything is written, and only the end of the client is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.0.is_closed.load(Ordering::Relaxed)
     }
 
     /// Notes that the connection has switched to another protocol, whose handler reads to the end.
@@ -154,6 +161,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<IO> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.owed.0.is_closed.store(true, Ordering::Relaxed);
         }
         if !self.owed.0.is_upgraded.load(Ordering::Relaxed) {
             ready!(self.poll_rest(cx));
@@ -207,6 +215,15 @@ mod tests {
     async fn a_client_that_owes_something_is_waited_for_a_moment() {
         let (io, _owed, _theirs) = begun().await;
         assert_eq!(seconds(io).await, SILENCE.as_secs_f64());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lingers_once_its_side_is_closed() {
+        let (mut io, owed, _theirs) = begun().await;
+        io.write_all(b"all").await.unwrap();
+        assert!(!owed.is_lingering());
+        let closing = timeout(SILENCE / 2, io.shutdown()).await;
+        assert!(closing.is_err() && owed.is_lingering());
     }
 
     #[tokio::test(start_paused = true)]

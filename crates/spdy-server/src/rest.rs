@@ -4,7 +4,8 @@
 //! connection, and its place, forever: [`Idle`](crate::idle::Idle) counts replies like other bytes.
 //! This module counts requests. It asks a connection that has had none for long enough to finish,
 //! and drops the connection if it does not, because hyper waits without a limit for the client to
-//! read the rest of the responses.
+//! read the rest of the responses, to answer the PING that precedes the end, or to begin at all. A
+//! server that drains asks, too.
 
 use std::{
     future::Future,
@@ -22,7 +23,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     config::{after, countable},
-    stall::MAX_PERIODS,
+    linger::Owed,
+    stall::{Answers, MAX_PERIODS},
 };
 
 /// The requests of one connection.
@@ -56,7 +58,11 @@ impl Drop for Open {
 pub(crate) enum Over {
     /// The connection has had no request for long enough: ask it to finish.
     Rest,
-    /// The connection was asked to finish, and does not: drop it.
+    /// The connection was asked to finish, and its client answers nothing, although it has
+    /// everything: drop it.
+    Mute,
+    /// The connection was asked to finish, and its client does not read the rest of the responses:
+    /// drop it.
     Stuck,
 }
 
@@ -67,9 +73,10 @@ pub(crate) enum Over {
 /// hyper waits without a limit for the client to read them.
 #[derive(Debug)]
 pub(crate) struct Rest {
+    answers: Answers,
     requests: Arc<Requests>,
-    /// The bytes of responses that the transport has taken.
-    sent: Arc<AtomicU64>,
+    /// Knows when the transport waits for the end of the client, which has limits of its own.
+    owed: Owed,
     /// How long a client can read nothing once the connection was asked to finish.
     write: Duration,
     period: Duration,
@@ -88,21 +95,39 @@ struct Seen {
 }
 
 impl Rest {
-    pub(crate) fn new(
-        requests: Arc<Requests>,
-        sent: Arc<AtomicU64>,
-        period: Duration,
-        write: Duration,
-    ) -> Self {
+    pub(crate) fn new(answers: Answers, owed: Owed, period: Duration, write: Duration) -> Self {
         Self {
-            requests,
-            sent,
+            requests: answers.requests(),
+            answers,
+            owed,
             write,
             period,
             alarm: Box::pin(sleep(countable(period))),
             before: Seen::default(),
             finishing: None,
         }
+    }
+
+    /// Notes that the connection is asked to finish now, because the server drains.
+    pub(crate) fn drain(&mut self) {
+        if self.finishing.is_none() {
+            self.before = self.now();
+            self.begin_to_finish();
+            self.alarm.as_mut().reset(after(self.period));
+        }
+    }
+
+    /// Returns whether everything is written, and only the end of the client is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.owed.is_lingering()
+    }
+
+    fn begin_to_finish(&mut self) {
+        self.finishing = Some(0);
+        self.period = match self.answers.are_sent() {
+            true => ANSWER.min(self.write),
+            false => self.write,
+        };
     }
 
     /// Completes once when there were no requests for long enough, and again when the connection
@@ -118,33 +143,41 @@ impl Rest {
         }
     }
 
-    fn look(&mut self) -> Option<Over> {
-        let now = Seen {
+    fn now(&self) -> Seen {
+        Seen {
             changes: self.requests.changes.load(Ordering::Relaxed),
-            sent: self.sent.load(Ordering::Relaxed),
-        };
+            sent: self.answers.sent().load(Ordering::Relaxed),
+        }
+    }
+
+    fn look(&mut self) -> Option<Over> {
+        let now = self.now();
         let before = mem::replace(&mut self.before, now);
         let is_open = self.requests.open.load(Ordering::Relaxed) > 0;
         let is_unused = !is_open && now.changes == before.changes;
-        match &mut self.finishing {
-            None if is_unused => {
-                self.finishing = Some(0);
-                self.period = self.write;
-                Some(Over::Rest)
+        let Some(rung) = self.finishing else {
+            if is_unused {
+                self.begin_to_finish();
             }
-            Some(rung) if is_unused => {
-                *rung += 1;
-                let is_quiet = now.sent == before.sent;
-                (is_quiet || *rung >= MAX_PERIODS).then_some(Over::Stuck)
-            }
-            None => None,
-            Some(rung) => {
-                *rung = 0;
-                None
-            }
+            return is_unused.then_some(Over::Rest);
+        };
+        if !is_unused || self.is_lingering() {
+            self.begin_to_finish();
+            return None;
         }
+        self.finishing = Some(rung + 1);
+        let is_quiet = now.sent == before.sent;
+        let is_over = is_quiet || rung + 1 >= MAX_PERIODS;
+        is_over.then(|| match self.answers.are_sent() {
+            true => Over::Mute,
+            false => Over::Stuck,
+        })
     }
 }
+
+/// How long a client that has every response has to answer the PING that precedes the end, or to
+/// begin: as long as the transport waits for its end.
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -153,7 +186,7 @@ mod tests {
     use axum::{Router, routing::get};
     use bytes::Bytes;
     use http::Request;
-    use http_body_util::Empty;
+    use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http2 as client;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::{
@@ -194,11 +227,19 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(180);
     const WRITE: Duration = Duration::from_secs(30);
 
+    /// Returns the responses of a connection, of which hyper has 16 KiB that have not left.
+    async fn answers() -> Answers {
+        let answers = Answers::new(WRITE);
+        let body = axum::body::Body::from(vec![0; 16 * 1024]);
+        answers.watch(body).frame().await.unwrap().unwrap();
+        answers
+    }
+
     /// Returns how long a connection that was asked to finish lasts while this number of bytes
     /// leaves in each second.
-    async fn finishing(bytes: u64, requests: &Arc<Requests>) -> Duration {
-        let sent = Arc::<AtomicU64>::default();
-        let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&sent), PERIOD, WRITE);
+    async fn finishing(bytes: u64, answers: &Answers) -> Duration {
+        let sent = answers.sent();
+        let mut rest = Rest::new(answers.clone(), Owed::default(), PERIOD, WRITE);
         let leaving = tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
@@ -214,22 +255,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_the_rest_slowly_is_waited_for_ten_times_as_long() {
-        let requests = Arc::default();
-        assert_eq!(finishing(0, &requests).await.as_secs(), WRITE.as_secs());
+        let answers = answers().await;
+        assert_eq!(finishing(0, &answers).await.as_secs(), WRITE.as_secs());
         let most = WRITE * MAX_PERIODS;
-        assert_eq!(finishing(1, &requests).await.as_secs(), most.as_secs());
+        assert_eq!(finishing(1, &answers).await.as_secs(), most.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_everything_has_a_moment_to_answer() {
+        let (answers, owed) = (Answers::new(WRITE), Owed::default());
+        let mut rest = Rest::new(answers, owed, PERIOD, WRITE);
+        rest.drain();
+        let asked = Instant::now();
+        assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Mute);
+        assert_eq!(asked.elapsed(), ANSWER);
+    }
+
+    /// The transport has limits of its own for that, which are longer than a short write timeout.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_only_waits_for_the_end_of_its_client_is_not_stuck() {
+        let short = Duration::from_secs(1);
+        for answers in [Answers::new(short), answers().await] {
+            let owed = Owed::default();
+            let mut rest = Rest::new(answers, owed.clone(), PERIOD, short);
+            assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Rest);
+            let (io, _client) = duplex(64);
+            let mut io = crate::linger::Linger::new(io, owed);
+            _ = timeout(Duration::ZERO, tokio::io::AsyncWriteExt::shutdown(&mut io)).await;
+            let over = timeout(PERIOD, poll_fn(|cx| rest.poll_over(cx))).await;
+            assert!(over.is_err(), "{over:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_a_request_is_not_cut_though_nothing_leaves() {
-        let requests = Arc::<Requests>::default();
-        let late = Arc::clone(&requests);
+        let answers = answers().await;
+        let late = answers.requests();
         tokio::spawn(async move {
             sleep(PERIOD + WRITE / 2).await;
             let _open = Open::new(&late);
             sleep(PERIOD).await;
         });
-        let lasted = finishing(0, &requests).await;
+        let lasted = finishing(0, &answers).await;
         assert!(
             PERIOD + WRITE <= lasted && lasted <= PERIOD + WRITE * 3,
             "{lasted:?}"

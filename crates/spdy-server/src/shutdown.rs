@@ -8,7 +8,11 @@
 //! is dropped, the [`Lifecycle`] counts one less. Dropping the [`Lifecycle`] ends all of them at
 //! once.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::timeout};
 
@@ -73,15 +77,37 @@ impl Signals {
 pub struct Drained {
     /// The number of connections that had not finished at the deadline and were closed.
     pub cut: usize,
+    /// The number of connections that had finished: every request was answered and every byte
+    /// written. Only their clients had not closed their side by the deadline.
+    pub unclosed: usize,
+}
+
+impl Drained {
+    /// All connections have finished and are closed.
+    const ALL: Self = Self {
+        cut: 0,
+        unclosed: 0,
+    };
 }
 
 /// The server's side of all lifelines.
 #[derive(Debug)]
-pub(crate) struct Lifecycle(watch::Sender<Phase>);
+pub(crate) struct Lifecycle(watch::Sender<State>);
+
+/// What all lifelines share.
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// The number of connections that had finished when everything had to end at once.
+    unclosed: AtomicUsize,
+}
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Phase::Serving))
+        Self(watch::Sender::new(State {
+            phase: Phase::Serving,
+            unclosed: AtomicUsize::new(0),
+        }))
     }
 
     /// Returns a new lifeline. The server counts as in use until it is dropped.
@@ -91,10 +117,10 @@ impl Lifecycle {
 
     /// Asks all connections and listeners to finish, and returns at once.
     pub(crate) fn begin_to_drain(&self) {
-        self.0.send_if_modified(|phase| {
-            let is_serving = *phase == Phase::Serving;
+        self.0.send_if_modified(|state| {
+            let is_serving = state.phase == Phase::Serving;
             if is_serving {
-                *phase = Phase::Draining;
+                state.phase = Phase::Draining;
             }
             is_serving
         });
@@ -107,16 +133,20 @@ impl Lifecycle {
             (Phase::Draining, deadline / 2),
             (Phase::LastCall, deadline - deadline / 2),
         ] {
-            self.0.send_replace(phase);
+            self.0.send_modify(|state| state.phase = phase);
             if timeout(time, self.0.closed()).await.is_ok() {
-                return Drained { cut: 0 };
+                return Drained::ALL;
             }
         }
-        let cut = self.0.receiver_count();
-        self.0.send_replace(Phase::Cut);
+        let left = self.0.receiver_count();
+        self.0.send_modify(|state| state.phase = Phase::Cut);
         // A handler that blocks its thread does not notice. It must not delay the shutdown as well.
         let _ = timeout(CUT_GRACE, self.0.closed()).await;
-        Drained { cut }
+        let unclosed = self.0.borrow().unclosed.load(Ordering::Relaxed);
+        Drained {
+            cut: left.saturating_sub(unclosed),
+            unclosed,
+        }
     }
 }
 
@@ -126,7 +156,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// The side of a connection or a listener: it receives the phase, and counts as in use while it is
 /// held.
 #[derive(Clone, Debug)]
-pub(crate) struct Lifeline(watch::Receiver<Phase>);
+pub(crate) struct Lifeline(watch::Receiver<State>);
 
 impl Lifeline {
     /// Waits until the server accepts no new work. Cancel safe.
@@ -144,14 +174,20 @@ impl Lifeline {
         self.reached(Phase::Cut).await;
     }
 
+    /// Notes that the connection had finished when everything had to end, and that only its client
+    /// had not closed it.
+    pub(crate) fn note_unclosed(&self) {
+        self.0.borrow().unclosed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns whether the server accepts no new work.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow() >= Phase::Draining || self.0.has_changed().is_err()
+        self.0.borrow().phase >= Phase::Draining || self.0.has_changed().is_err()
     }
 
     async fn reached(&mut self, phase: Phase) {
         // An error means that the server was dropped, which is the last phase.
-        let _ = self.0.wait_for(|now| *now >= phase).await;
+        let _ = self.0.wait_for(|now| now.phase >= phase).await;
     }
 }
 
@@ -181,7 +217,7 @@ mod tests {
             tokio::time::sleep(SOON).await;
         });
         let start = Instant::now();
-        assert_eq!(lifecycle.drain(LONG).await, Drained { cut: 0 });
+        assert_eq!(lifecycle.drain(LONG).await, Drained::ALL);
         assert_eq!(start.elapsed(), SOON);
         connection.await.unwrap();
     }
@@ -195,7 +231,14 @@ mod tests {
                 tokio::spawn(async move { lifeline.cut().await })
             })
             .collect();
-        assert_eq!(lifecycle.drain(SOON).await, Drained { cut: 3 });
+        let mut finished = lifecycle.lifeline();
+        let unclosed = tokio::spawn(async move {
+            finished.cut().await;
+            finished.note_unclosed();
+        });
+        let drained = lifecycle.drain(SOON).await;
+        assert_eq!((drained.cut, drained.unclosed), (3, 1));
+        unclosed.await.unwrap();
         for connection in connections {
             connection.await.unwrap();
         }
@@ -205,7 +248,7 @@ mod tests {
     async fn a_connection_that_never_yields_does_not_hold_up_the_end() {
         let lifecycle = Lifecycle::new();
         let deaf = lifecycle.lifeline();
-        assert_eq!(lifecycle.drain(SOON).await, Drained { cut: 1 });
+        assert_eq!(lifecycle.drain(SOON).await.cut, 1);
         drop(deaf);
     }
 

@@ -68,6 +68,13 @@ impl Answers {
         Arc::clone(&self.shared.sent)
     }
 
+    /// Returns whether the transport has taken everything that hyper has. It has not if a response
+    /// was reset meanwhile.
+    pub(crate) fn are_sent(&self) -> bool {
+        let (taken, sent) = self.shared.moved();
+        sent >= taken
+    }
+
     /// Wraps the body of a response, so that its progress is visible.
     pub(crate) fn watch(&self, body: Body) -> Body {
         if http_body::Body::is_end_stream(&body) {
@@ -441,7 +448,7 @@ mod tests {
         builder
             .timer(TokioTimer::new())
             .max_send_buf_size(SEND_BUFFER);
-        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).counted(sent);
+        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).telling(sent, None);
         tokio::spawn(builder.serve_connection(TokioIo::new(far), serve));
         let (sender, connection) = client::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::common::server::{LONG, Running, http1, loopback, plain, until_it_drains};
+use self::common::server::{LONG, Running, http1, loopback, never, plain, until_it_drains};
 
 /// Starts a server with one place, which a request holds until it is released.
 struct Full {
@@ -113,7 +113,13 @@ async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains("connection: close"), "{answer}");
     }
-    assert_eq!(server.task.await.unwrap(), Drained { cut: 0 });
+    assert_eq!(
+        server.task.await.unwrap(),
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -167,7 +173,10 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
     timeout(LONG, driver).await.unwrap().unwrap().unwrap();
     assert_eq!(
         timeout(LONG, server.task).await.unwrap().unwrap(),
-        Drained { cut: 1 }
+        Drained {
+            cut: 1,
+            unclosed: 0
+        }
     );
     drop(holder);
     let log = fs::read_to_string(log).unwrap();
@@ -210,7 +219,13 @@ async fn an_idle_connection_is_told_of_the_end_by_its_next_answer() {
     assert!(last.contains("connection: close\r\n"), "{last}");
     assert_eq!(answer(io).await, "");
     let drained = timeout(LONG / 2, server.task).await.unwrap().unwrap();
-    assert_eq!(drained, Drained { cut: 0 });
+    assert_eq!(
+        drained,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 /// Eight clients that send requests one after another on kept connections, while their server is
@@ -243,7 +258,13 @@ async fn a_restart_loses_no_request_of_kept_connections() {
         .collect();
     sleep(Duration::from_millis(100)).await;
     replace.send(new.address).unwrap();
-    assert_eq!(old.end().await, Drained { cut: 0 });
+    assert_eq!(
+        old.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
     for client in clients {
         timeout(LONG, client).await.unwrap().unwrap();
     }
@@ -292,7 +313,13 @@ async fn idle_connections_are_closed_before_the_drain_is_over() {
     let server = Running::start(plain(timeouts), ok()).await;
     let mut io = tcp(&server).await;
     timeout(LONG, post_on(&mut io)).await.unwrap().unwrap();
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -335,10 +362,104 @@ async fn the_listeners_close_after_the_delay() {
     };
     let server = Running::start(plain(timeouts), ok()).await;
     let start = Instant::now();
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
     let took = start.elapsed();
     assert!(
         took >= Duration::from_millis(300) && took < LONG / 2,
         "{took:?}"
     );
+}
+
+/// Clients of SPDY and HTTP/2 that have everything and keep their side open, and one whose request
+/// has no answer.
+#[tokio::test]
+async fn connections_that_only_their_clients_keep_open_are_told_from_cut_ones() {
+    // Less than a client has to close its side.
+    let timeouts = Timeouts {
+        drain: Duration::from_secs(3),
+        ..Timeouts::default()
+    };
+    let entered = Arc::new(Notify::new());
+    let app = ok().route("/never", never(&entered));
+    let server = Running::start(plain(timeouts), app).await;
+    let (mut spdy, mut http2) = (tcp(&server).await, tcp(&server).await);
+    let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
+    spdy.write_all(&ping).await.unwrap();
+    http2.write_all(&begin_of_http2()).await.unwrap();
+    timeout(LONG, spdy.read_u8()).await.unwrap().unwrap();
+    timeout(LONG, next_frame(&mut http2))
+        .await
+        .unwrap()
+        .unwrap();
+    let open = request(&server, "/never").await;
+    timeout(LONG, entered.notified()).await.unwrap();
+    let ended = tokio::spawn(server.end());
+    timeout(LONG, answer_pings(&mut http2)).await.unwrap();
+    timeout(LONG, spdy.read_to_end(&mut Vec::new()))
+        .await
+        .unwrap()
+        .unwrap();
+    let drained = timeout(LONG, ended).await.unwrap().unwrap();
+    let expected = Drained {
+        cut: 1,
+        unclosed: 2,
+    };
+    assert_eq!(drained, expected);
+    drop((spdy, http2, open));
+}
+
+/// Returns the first bytes of an HTTP/2 client: its preface, and SETTINGS without values.
+fn begin_of_http2() -> Vec<u8> {
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()
+}
+
+/// Returns the head and the payload of the next frame.
+async fn next_frame(io: &mut (impl AsyncRead + Unpin)) -> std::io::Result<([u8; 9], Vec<u8>)> {
+    let mut head = [0; 9];
+    io.read_exact(&mut head).await?;
+    let mut payload = vec![0; head[2].into()];
+    io.read_exact(&mut payload).await?;
+    Ok((head, payload))
+}
+
+/// Answers each PING of an HTTP/2 server until it closes its side.
+async fn answer_pings(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    while let Ok((mut head, payload)) = next_frame(io).await {
+        if let [0, 0, 8, 6, 0, ..] = head {
+            head[4] = 1;
+            io.write_all(&[&head[..], &payload].concat()).await.unwrap();
+        }
+    }
+}
+
+/// HTTP/2 clients that never begin, and that never answer the PING of the end.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_nothing_to_wait_for_and_answers_nothing_is_not_waited_for() {
+    let info = ConnectionInfo {
+        protocol: Protocol::Http2,
+        peer: None,
+        tls: None,
+        is_tls_of_proxy: false,
+    };
+    for first in [&b""[..], &begin_of_http2()] {
+        let (near, mut io) = tokio::io::duplex(4096);
+        let mut connection =
+            Box::pin(auto::Builder::new().serve_known_connection(near, info, ok()));
+        io.write_all(first).await.unwrap();
+        // The connection has begun.
+        let begun = timeout(Duration::from_secs(1), &mut connection).await;
+        assert!(begun.is_err(), "the connection has ended");
+        connection.as_mut().graceful_shutdown();
+        let start = Instant::now();
+        connection.await.unwrap();
+        let took = start.elapsed();
+        assert_eq!(took, Duration::from_secs(5), "after {first:?}");
+    }
 }

@@ -490,7 +490,13 @@ async fn who_has_only_just_connected_is_served_though_the_server_drains() {
     let ending = tokio::spawn(server.end());
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(http1(io, "/").await.ends_with("served"));
-    assert_eq!(ending.await.unwrap(), Drained { cut: 0 });
+    assert_eq!(
+        ending.await.unwrap(),
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 /// Starts a server with this time limit for the PROXY protocol header. Its response is the address

@@ -67,7 +67,13 @@ async fn c003_http_1_is_served_when_no_protocol_is_in_common() {
         assert_eq!(io.get_ref().1.alpn_protocol(), None);
         assert!(http1(io, "/protocol").await.ends_with("\r\n\r\nHTTP/1.1"));
     }
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -164,7 +170,13 @@ async fn an_answer_under_way_survives_the_drain_and_silent_connections_do_not() 
     sleep(Duration::from_millis(100)).await;
 
     let address = server.address;
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
     assert!(slow.await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!(parallel.await.unwrap().0, StatusCode::OK);
     assert!(
@@ -193,7 +205,13 @@ async fn busy(drain: Duration) -> (Running, TcpStream) {
 #[tokio::test]
 async fn who_does_not_finish_in_time_is_cut() {
     let (server, mut io) = busy(Duration::from_millis(100)).await;
-    assert_eq!(server.end().await, Drained { cut: 1 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 1,
+            unclosed: 0
+        }
+    );
     let mut told = Vec::new();
     timeout(LONG, io.read_to_end(&mut told))
         .await
@@ -413,8 +431,20 @@ async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_n
     drop(all.expect("a handler is still there").unwrap());
     let end = timeout(LONG, connection).await.unwrap();
     assert!(end.unwrap().is_err());
-    assert_eq!(server.end().await, Drained { cut: 0 });
-    assert_eq!(secured.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
+    assert_eq!(
+        secured.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 /// Counts how often it was dropped.

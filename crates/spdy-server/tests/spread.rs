@@ -125,7 +125,13 @@ async fn connections_are_spread_evenly_and_what_handlers_spawn_runs_beside_them(
     }
     assert_eq!(seen, threads(&workers));
     drop(open);
-    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(
+        server.end().await,
+        Drained {
+            cut: 0,
+            unclosed: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -157,7 +163,13 @@ async fn every_protocol_is_served_away_from_its_listener_in_plain_text_and_over_
             let thread = answer.rsplit("\r\n").next().unwrap();
             assert!(threads.contains(thread), "{answer}");
         }
-        assert_eq!(server.end().await, Drained { cut: 0 });
+        assert_eq!(
+            server.end().await,
+            Drained {
+                cut: 0,
+                unclosed: 0
+            }
+        );
     }
 }
 
@@ -200,7 +212,13 @@ async fn draining_waits_for_requests_on_all_runtimes_and_cuts_the_others_in_time
     for request in answered {
         assert!(request.await.unwrap());
     }
-    assert_eq!(ended.await.unwrap(), Drained { cut: 4 });
+    assert_eq!(
+        ended.await.unwrap(),
+        Drained {
+            cut: 4,
+            unclosed: 0
+        }
+    );
     for request in cut {
         assert!(!request.await.unwrap());
     }

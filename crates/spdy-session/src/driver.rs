@@ -187,6 +187,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.dispatch.connection.phase() == Phase::Closing
     }
 
+    /// Returns whether the session is over, everything is written, and only the close of the peer
+    /// is waited for, which `Timeouts::close` and `Timeouts::linger` limit. To wait for less, drop
+    /// the driver: nothing is lost then that the peer has read.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.stage, Stage::Lingering(_)) && self.transport.is_shut_down()
+    }
+
     /// Reads and handles what the transport has. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let dispatch = &mut self.dispatch;

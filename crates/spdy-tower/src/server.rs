@@ -193,6 +193,16 @@ impl<IO, S> Connection<IO, S> {
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
         self.project().requests.shut_down();
     }
+
+    /// Returns whether every request is answered, every byte is written, and the connection only
+    /// waits for the client to close its side. `close` and `linger` of
+    /// [`Timeouts`](crate::session::Timeouts) limit that wait.
+    pub fn is_lingering(&self) -> bool
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.driver.is_lingering()
+    }
 }
 
 impl<IO, S> Future for Connection<IO, S>

@@ -63,6 +63,11 @@ impl<IO> Transport<IO> {
         self.buffer.is_empty()
     }
 
+    /// Returns whether everything is written, and the writing side is closed.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shut_down
+    }
+
     /// Returns how much memory waits for the rest of a frame, in bytes. A buffer without such a
     /// frame is freed at the next rest.
     pub(super) fn held(&self) -> usize {
