@@ -1,25 +1,16 @@
 //! The access log: a line for each request, which a separate thread writes.
 //!
-//! A line is the combined format of many servers, followed by the fields of SPDY:
-//!
-//! ```text
-//! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS BYTES "REFERER" "USER-AGENT" \
-//!     PROTOCOL STREAM SECONDS RECEIVED END
-//! ```
-//!
 //! A malformed request, which never reaches the application, has a line with the fields that could
-//! be read. Over HTTP/2 it has none, because the crate h2 resets the stream, and hyper does not
-//! learn of it. Status 499 means that the client left before the response. END is `cut` if the
-//! response was begun and not handed over whole to the connection, and `-` otherwise. An unknown
-//! field is `-`.
+//! be read. Status 499 means that the client left before the response.
+
+mod entry;
+mod json;
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     iter,
-    net::SocketAddr,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,17 +18,18 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use httpdate::HttpDate;
 use tracing::warn;
 
-use crate::{config::AccessLog, negotiate::Protocol, observe::Measured};
+pub(crate) use self::entry::Entry;
+use crate::config::{AccessLog, AccessLogFormat};
 
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct Log {
+    format: AccessLogFormat,
     orders: SyncSender<Order>,
     /// Its other end is dropped by the thread. `None` once the log is finished.
     running: Mutex<Option<Receiver<Infallible>>>,
@@ -57,20 +49,6 @@ struct Shared {
     finish: AtomicBool,
 }
 
-/// The fields of a line.
-#[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) at: SystemTime,
-    pub(crate) method: &'a [u8],
-    pub(crate) target: &'a [u8],
-    pub(crate) protocol: Protocol,
-    pub(crate) stream: Option<u32>,
-    pub(crate) referer: Option<&'a [u8]>,
-    pub(crate) agent: Option<&'a [u8]>,
-    pub(crate) measured: Measured,
-}
-
 enum Order {
     Write(String),
     /// There is work other than a line.
@@ -79,7 +57,7 @@ enum Order {
 
 impl Log {
     /// Opens the file and starts the thread.
-    pub(crate) fn open(target: &AccessLog) -> io::Result<Self> {
+    pub(crate) fn open(target: &AccessLog, format: AccessLogFormat) -> io::Result<Self> {
         let output = Output::open(target)?;
         let (sender, orders) = sync_channel(QUEUE);
         let target = target.clone();
@@ -93,6 +71,7 @@ impl Log {
                 drop(ends);
             })?;
         Ok(Self {
+            format,
             orders: sender,
             running: Mutex::new(Some(running)),
             shared,
@@ -103,7 +82,7 @@ impl Log {
     /// Writes a line without waiting. If the disk is too slow, lines are dropped, and a warning
     /// states their number.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
-        let line = entry.line();
+        let line = entry.line(self.format);
         let bytes = line.len();
         let waiting = self.shared.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if waiting > MAX_WAITING || self.orders.try_send(Order::Write(line)).is_err() {
@@ -140,65 +119,6 @@ impl Log {
         if running.recv_timeout(FINISH) == Err(RecvTimeoutError::Timeout) {
             warn!("the access log takes no more lines; the last ones were dropped");
         }
-    }
-}
-
-impl Entry<'_> {
-    fn line(&self) -> String {
-        let mut line = String::with_capacity(256);
-        self.write_to(&mut line).expect("a String takes any text");
-        line
-    }
-
-    fn write_to(&self, line: &mut String) -> std::fmt::Result {
-        match self.peer {
-            Some(peer) => write!(line, "{}", peer.ip().to_canonical())?,
-            None => line.push('-'),
-        }
-        write!(line, " - - [{}] \"", Time(self.at))?;
-        escape(line, self.method);
-        line.push(' ');
-        escape(line, self.target);
-        let measured = &self.measured;
-        let status = measured.status.map_or(LEFT, |status| status.as_u16());
-        write!(line, " HTTP/1.1\" {status} {} \"", measured.sent)?;
-        escape(line, self.referer.unwrap_or(b"-"));
-        line.push_str("\" \"");
-        escape(line, self.agent.unwrap_or(b"-"));
-        write!(line, "\" {} ", self.protocol)?;
-        match self.stream {
-            Some(stream) => write!(line, "{stream}")?,
-            None => line.push('-'),
-        }
-        let seconds = measured.duration.as_secs_f64();
-        let end = if measured.is_cut { "cut" } else { "-" };
-        writeln!(line, " {seconds:.6} {} {end}", measured.received)
-    }
-}
-
-/// Writes text in a form that cannot end the quotes or the line.
-fn escape(line: &mut String, text: &[u8]) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => {
-                line.push('\\');
-                line.push(char::from(*byte));
-            }
-            b' '..=b'~' => line.push(char::from(*byte)),
-            _ => write!(line, "\\x{byte:02x}").expect("a String takes any text"),
-        }
-    }
-}
-
-/// A time in the form `06/Nov/1994:08:49:37 +0000`.
-struct Time(SystemTime);
-
-impl std::fmt::Display for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // `Sun, 06 Nov 1994 08:49:37 GMT`
-        let date = HttpDate::from(self.0).to_string();
-        let (day, month, year) = (&date[5..7], &date[8..11], &date[12..16]);
-        write!(f, "{day}/{month}/{year}:{} +0000", &date[17..25])
     }
 }
 
@@ -338,77 +258,17 @@ const BATCH: usize = 1024;
 /// How long the last lines can take when the server ends.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// The status that other servers also log for a client that has left.
-const LEFT: u16 = 499;
-
 #[cfg(test)]
 mod tests {
     use std::{env, fs, path::PathBuf, process, sync::mpsc::sync_channel};
 
-    use axum::http::StatusCode;
-    use spdy_frame::Version;
-
-    use super::*;
-
-    /// Returns an entry without any known field.
-    fn line() -> Entry<'static> {
-        Entry {
-            peer: None,
-            at: SystemTime::UNIX_EPOCH,
-            method: b"OPTIONS",
-            target: b"*",
-            protocol: Protocol::Http1,
-            stream: None,
-            referer: None,
-            agent: None,
-            measured: Measured {
-                status: None,
-                received: 0,
-                sent: 0,
-                is_cut: false,
-                duration: Duration::ZERO,
-            },
-        }
-    }
-
-    #[test]
-    fn a_line_is_the_combined_format_and_more() {
-        let entry = Entry {
-            peer: Some("[::ffff:192.0.2.1]:80".parse().unwrap()),
-            at: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-            method: b"GET",
-            target: b"/b?c",
-            protocol: Protocol::Spdy(Version::V3_1),
-            stream: Some(7),
-            referer: None,
-            agent: Some(b"say \"hi\"\\ \xff"),
-            measured: Measured {
-                status: Some(StatusCode::OK),
-                received: 3,
-                sent: 100,
-                is_cut: true,
-                duration: Duration::from_micros(1_500),
-            },
-        };
-        assert_eq!(
-            entry.line(),
-            "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /b?c HTTP/1.1\" 200 100 \"-\" \
-             \"say \\\"hi\\\"\\\\ \\xff\" SPDY/3.1 7 0.001500 3 cut\n"
-        );
-    }
-
-    #[test]
-    fn what_is_not_known_is_a_dash_and_a_client_that_left_is_499() {
-        assert_eq!(
-            line().line(),
-            "- - - [01/Jan/1970:00:00:00 +0000] \"OPTIONS * HTTP/1.1\" 499 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0 -\n"
-        );
-    }
+    use super::{entry::tests::nothing_known as line, *};
 
     #[test]
     fn lines_that_wait_for_the_disk_have_a_bound() {
         let (orders, waiting) = sync_channel(QUEUE);
         let log = Log {
+            format: AccessLogFormat::Combined,
             orders,
             running: Mutex::new(None),
             shared: Arc::default(),
@@ -433,6 +293,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let (orders, queue) = sync_channel(QUEUE);
         let log = Log {
+            format: AccessLogFormat::Combined,
             orders,
             running: Mutex::new(None),
             shared: Arc::default(),
@@ -491,7 +352,7 @@ mod tests {
         let (tell, told) = sync_channel(1);
         let opened = path.clone();
         thread::spawn(move || {
-            let log = Log::open(&AccessLog::File(opened)).unwrap();
+            let log = Log::open(&AccessLog::File(opened), AccessLogFormat::Json).unwrap();
             // More than the system keeps.
             let target = vec![b'x'; 1024 * 1024];
             log.write(&Entry {

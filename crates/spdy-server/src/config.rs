@@ -2,16 +2,18 @@
 
 mod bind;
 mod certificate;
+mod logs;
 mod network;
 mod protocols;
 
-use std::{num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{num::NonZeroU16, time::Duration};
 
 use tokio::time::Instant;
 
 pub use self::{
     bind::{Address, AddressError, Bind, Endpoint, SocketFiles, Transport},
     certificate::Certificate,
+    logs::{AccessLog, AccessLogFormat, RequestIds},
     network::{Network, NetworkError},
     protocols::{Http1, Http2, Spdy},
 };
@@ -58,6 +60,10 @@ pub struct Config {
     pub advertise: Option<NonZeroU16>,
     /// The access log, which has a line for each request.
     pub access_log: Option<AccessLog>,
+    /// The form of the lines of the access log.
+    pub access_log_format: AccessLogFormat,
+    /// Whether each request has an id. (Off by default.)
+    pub request_ids: RequestIds,
     /// The address at which the server returns `/metrics`, in the text format of Prometheus, and
     /// the health checks in plain text. Needs the feature `metrics`.
     ///
@@ -96,6 +102,8 @@ impl Default for Config {
             plain_version: PlainVersion::default(),
             advertise: None,
             access_log: None,
+            access_log_format: AccessLogFormat::default(),
+            request_ids: RequestIds::default(),
             metrics: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_session_memory: DEFAULT_MAX_SESSION_MEMORY,
@@ -117,23 +125,11 @@ impl Config {
         };
         Self {
             proxy_protocol: false,
+            request_ids: RequestIds::Off,
             timeouts,
             ..self.clone()
         }
     }
-}
-
-/// The destination of the access log, which has a line for each request.
-///
-/// A malformed request over HTTP/2 has no line: the HTTP/2 library resets its stream without a
-/// notice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Standard output.
-    Stdout,
-    /// The end of a file, which is created if it does not exist. A named pipe is opened without
-    /// waiting for its reader, and lines are dropped while it is full.
-    File(PathBuf),
 }
 
 /// The time limits of clients. Without them, silent clients would occupy a server.

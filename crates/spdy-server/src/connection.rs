@@ -34,6 +34,7 @@ use crate::{
     keep::{Ending, Kept},
     metrics::Open,
     observe::{Observed, Watch},
+    request_id::Identified,
     rest::{Over, Rest},
     shutdown::Lifeline,
     stall::Answers,
@@ -83,9 +84,13 @@ impl Beginning {
         connection.as_mut().last_call();
         tokio::select! {
             biased;
-            ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
-            () = lifeline.cut() => Ok(()),
+            ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
+            () = lifeline.cut() => {}
         }
+        if connection.is_lingering() {
+            lifeline.note_unclosed();
+        }
+        Ok(())
     }
 }
 
@@ -99,9 +104,13 @@ pub(crate) trait Connection: Send {
 
     /// Ends the connection if it is only kept in case that its client sends another request.
     fn last_call(self: Pin<&mut Self>) {}
+
+    /// Returns whether the connection has finished: everything is written, and only the end of the
+    /// client is waited for.
+    fn is_lingering(&self) -> bool;
 }
 
-impl<IO> Connection for spdy_tower::Connection<IO, Observed<App>>
+impl<IO> Connection for spdy_tower::Connection<IO, SpdyApp>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -111,6 +120,10 @@ where
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
         Self::graceful_shutdown(self);
+    }
+
+    fn is_lingering(&self) -> bool {
+        Self::is_lingering(self)
     }
 }
 
@@ -136,6 +149,10 @@ where
             }
             match ready!(this.rest.poll_over(cx)) {
                 Over::Rest => this.connection.as_mut().graceful_shutdown(),
+                Over::Mute => {
+                    debug!("the client has everything and answers nothing; closing the connection");
+                    return Poll::Ready(Ok(()));
+                }
                 Over::Stuck => {
                     debug!(
                         "the client does not read the ends of its responses; closing the connection"
@@ -147,7 +164,13 @@ where
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.project().connection.graceful_shutdown();
+        let this = self.project();
+        this.connection.graceful_shutdown();
+        this.rest.drain();
+    }
+
+    fn is_lingering(&self) -> bool {
+        self.rest.is_lingering()
     }
 }
 
@@ -177,7 +200,7 @@ where
         if let (Err(error), Some(watch)) = (&end, this.watch)
             && let Some(status) = refusal(error)
         {
-            watch.refused(status);
+            watch.refused(status, None);
         }
         Poll::Ready(end.map_err(Into::into))
     }
@@ -188,6 +211,10 @@ where
 
     fn last_call(self: Pin<&mut Self>) {
         self.project().connection.graceful_shutdown();
+    }
+
+    fn is_lingering(&self) -> bool {
+        self.ending.is_lingering()
     }
 }
 
@@ -205,8 +232,12 @@ fn refusal(error: &hyper::Error) -> Option<StatusCode> {
     })
 }
 
+/// The application as spdy-tower calls it.
+pub(crate) type SpdyApp = Identified<Observed<App>>;
+
 /// The application as hyper calls it.
-pub(crate) type HyperApp = TowerToHyperService<Kept<Observed<Discard<BodyTimeout<App>>>>>;
+pub(crate) type HyperApp =
+    TowerToHyperService<Kept<Identified<Observed<Discard<BodyTimeout<App>>>>>>;
 
 /// The application as a connection of any protocol calls it. Every request carries the
 /// `ConnectionInfo` of the connection and has an unambiguous host. No response has a false

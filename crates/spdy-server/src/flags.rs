@@ -2,6 +2,7 @@
 
 mod file;
 mod listen;
+mod logs;
 mod manual;
 mod owner;
 mod proxy;
@@ -10,8 +11,6 @@ mod settings;
 mod tests;
 
 use std::{
-    error::Error,
-    fmt,
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     thread,
@@ -24,16 +23,13 @@ use clap::{
 };
 use clap_complete::Shell;
 use spdy_server::{
-    AccessLog, Bind, Certificate, Config, Network, PlainVersion, SocketFiles, Timeouts, Transport,
+    Bind, Certificate, Config, Network, PlainVersion, SocketFiles, Timeouts, Transport,
     app::{Directory, Proxy},
 };
-use tracing_subscriber::{
-    EnvFilter,
-    filter::{LevelFilter, ParseError},
-};
+use tracing_subscriber::EnvFilter;
 
-pub(crate) use self::listen::Listen;
-use self::{owner::Owner, proxy::Application, settings::Setting};
+pub(crate) use self::{listen::Listen, logs::LogFormat};
+use self::{logs::Logs, owner::Owner, proxy::Application, settings::Setting};
 use crate::{
     descriptors::{Each, Needs},
     runtimes::Layout,
@@ -250,22 +246,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "LAYOUT", value_enum, default_value = "shared")]
     runtime: Layout,
 
-    /// What to log to standard error
-    ///
-    /// off, error, warn, info, debug or trace, or a list with a level for each module, such as
-    /// warn,spdy_server=debug. By default all warnings, and of the server itself also what it does:
-    /// its limits at start, a new certificate, the shutdown.
-    #[arg(long, value_name = "FILTER", default_value = "spdy_server=info", value_parser = log_filter, help_heading = LOGS)]
-    log: String,
-
-    /// Write a line for each request to this file (- is standard output)
-    ///
-    /// The line is the combined format, followed by the protocol, the stream, the duration in
-    /// seconds, the bytes of the request body, and cut if the response was incomplete. The server
-    /// reopens the file on SIGHUP. Status 499 means that the client left before the response. A
-    /// malformed request over HTTP/2 has no line: the HTTP/2 library resets it without a notice.
-    #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
-    access_log: Option<AccessLog>,
+    #[command(flatten)]
+    logs: Logs,
 
     /// Serve /metrics (for Prometheus), /livez and /readyz on this address, in plain text
     ///
@@ -354,10 +336,9 @@ impl Flags {
         [&*self.listen, &*self.plain].concat()
     }
 
-    /// Returns the log filter. Warnings are logged unless the list itself sets a level for
-    /// everything.
-    pub(crate) fn log(&self) -> EnvFilter {
-        EnvFilter::new(format!("warn,{}", self.log))
+    /// Returns the filter and the form of the log of the program.
+    pub(crate) fn log(&self) -> (EnvFilter, LogFormat) {
+        (self.logs.filter(), self.logs.format())
     }
 
     /// Returns the maximum number of connections, if it is given.
@@ -422,7 +403,6 @@ impl Flags {
             },
             plain_version: self.plain_version,
             advertise: self.advertise,
-            access_log: self.access_log,
             metrics: self.metrics.map(Listen::first),
             max_connections: max_connections.unwrap_or(default.max_connections),
             max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
@@ -438,6 +418,7 @@ impl Flags {
             },
             ..default
         };
+        self.logs.apply(&mut config);
         for setting in [self.spdy, self.http2, self.http1].concat() {
             setting.apply(&mut config);
         }
@@ -452,49 +433,4 @@ fn seconds(number: u32) -> Option<Duration> {
 
 fn plain_versions() -> impl TypedValueParser<Value = PlainVersion> {
     PossibleValuesParser::new(["spdy/3.1", "spdy/3"]).try_map(|token| token.parse::<PlainVersion>())
-}
-
-/// Accepts a text that is a valid log filter.
-///
-/// The argument stays a text because an `EnvFilter` cannot be cloned. tracing reads a single word
-/// as a level if there is one of that name, and otherwise as a module to be logged in full. So a
-/// misspelt level would turn off everything else. It is refused here.
-fn log_filter(text: &str) -> Result<String, BadFilter> {
-    for directive in text.split(',').map(str::trim) {
-        let is_word = !directive.contains(['=', '[']);
-        if is_word && directive.parse::<LevelFilter>().is_err() {
-            return Err(BadFilter::NoLevel(directive.to_owned()));
-        }
-    }
-    let filter = EnvFilter::try_new(text).map_err(BadFilter::Refused);
-    filter.map(|_| text.to_owned())
-}
-
-/// The reason why a text is not a valid log filter.
-#[derive(Debug)]
-enum BadFilter {
-    NoLevel(String),
-    Refused(ParseError),
-}
-
-impl fmt::Display for BadFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLevel(word) => write!(
-                f,
-                "`{word}` is not a log level (off, error, warn, info, debug or trace); for a module write {word}=LEVEL"
-            ),
-            Self::Refused(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for BadFilter {}
-
-fn access_log(text: &str) -> Result<AccessLog, &'static str> {
-    match text {
-        "" => Err("missing file name"),
-        "-" => Ok(AccessLog::Stdout),
-        path => Ok(AccessLog::File(path.into())),
-    }
 }

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{config::after, data_count::DataCount, pass::pass, socket::Fails};
+use crate::{config::after, data_count::DataCount, observe::Watch, pass::pass, socket::Fails};
 
 /// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
 /// or once it has taken no byte of a write for the time `write`.
@@ -38,14 +38,35 @@ pub(crate) struct Idle<IO> {
     /// Rings when the transport has taken no byte for too long. `None` while the transport takes
     /// bytes.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Where the payload of HTTP/2 responses that the transport has taken is counted.
-    sent: Option<(DataCount, Arc<AtomicU64>)>,
+    /// What looks at the frames of HTTP/2 that the transport has taken.
+    sent: Option<Sent>,
     /// Whether a read has waited for bytes since the last flush. Then the read reports a failure.
     reading: bool,
     /// Rings when the transport has to be checked for a failure, because no read waits.
     asking: Option<Pin<Box<Sleep>>>,
     /// Since when the peer is known to have ended, and no byte has moved.
     ended: Option<Instant>,
+}
+
+/// What looks at the frames that an HTTP/2 server sends.
+#[derive(Debug)]
+struct Sent {
+    frames: DataCount,
+    /// Where the payload of responses is counted.
+    data: Arc<AtomicU64>,
+    /// Records resets and GOAWAY.
+    watch: Option<Arc<Watch>>,
+}
+
+impl Sent {
+    fn pass(&mut self, bytes: &[u8]) {
+        let data = self.frames.pass(bytes, |fault| {
+            if let Some(watch) = &self.watch {
+                watch.told(fault);
+            }
+        });
+        self.data.fetch_add(data, Ordering::Relaxed);
+    }
 }
 
 impl<IO> Idle<IO> {
@@ -64,9 +85,14 @@ impl<IO> Idle<IO> {
         }
     }
 
-    /// Adds the payload of the HTTP/2 responses that the transport takes to `sent`.
-    pub(crate) fn counted(mut self, sent: Arc<AtomicU64>) -> Self {
-        self.sent = Some((DataCount::default(), sent));
+    /// Adds the payload of the HTTP/2 responses that the transport takes to `data`, and reports
+    /// resets and GOAWAYs to `watch`.
+    pub(crate) fn telling(mut self, data: Arc<AtomicU64>, watch: Option<Arc<Watch>>) -> Self {
+        self.sent = Some(Sent {
+            frames: DataCount::default(),
+            data,
+            watch,
+        });
         self
     }
 
@@ -76,12 +102,12 @@ impl<IO> Idle<IO> {
         bytes: impl IntoIterator<Item = &'a [u8]>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let (Some((count, sent)), Poll::Ready(Ok(length))) = (&mut self.sent, &outcome) {
+        if let (Some(sent), Poll::Ready(Ok(length))) = (&mut self.sent, &outcome) {
             let mut left = *length;
             for bytes in bytes {
                 let taken = bytes.len().min(left);
                 left -= taken;
-                sent.fetch_add(count.pass(&bytes[..taken]), Ordering::Relaxed);
+                sent.pass(&bytes[..taken]);
             }
         }
         let outcome = self.watch_write(cx, outcome);

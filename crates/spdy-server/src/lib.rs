@@ -56,9 +56,12 @@
 //!   and in the file they are tables.
 //! - *Certificates* are reloaded when their files change, or when [`Reload`] asks for it. Open
 //!   connections are kept. If the new certificate is invalid, the server keeps the old one.
-//! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format,
-//!   then the protocol, the stream, the duration in seconds, the bytes of the request body, and
-//!   `cut` if the response was incomplete. Writing it never delays a request.
+//! - *The access log* ([`Config::access_log`]) has a line for each request, in the combined format
+//!   and more, or in JSON ([`AccessLogFormat`]). A mark tells of a response that was cut, of a
+//!   request whose body broke off although it was answered, and of a malformed request. Writing a
+//!   line never delays a request.
+//! - *Ids of requests* ([`Config::request_ids`]) are in both logs, in responses, and in what the
+//!   proxy passes on.
 //! - *Health.* At the address of the metrics, `/livez` returns 200 as long as the process lives,
 //!   and `/readyz` returns 503 as soon as the server is asked to stop. `/healthz` is another name
 //!   for `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed. With
@@ -67,12 +70,16 @@
 //!   protocol and class of status, bytes of bodies, failed handshakes, `spdy_server_build_info`,
 //!   and the histogram of durations of OpenTelemetry, `http_server_request_duration_seconds`. SPDY
 //!   has in addition frames by type, bytes, resets and GOAWAYs by status (each by direction),
-//!   limits and timeouts by name, and malformed requests. On Linux there are the `process_*`
+//!   limits and timeouts by name, and malformed requests; HTTP/2 has the resets and GOAWAYs that
+//!   the server sends, by code. On Linux there are the `process_*`
 //!   metrics of Prometheus' own clients. The format is Prometheus' text, or OpenMetrics for a
 //!   client that prefers it.
-//! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and
-//!   counted. Over HTTP/1.1 the line has only the status, because the request could not be parsed.
-//!   Over HTTP/2 they are neither logged nor counted, because h2 answers them without notice.
+//! - *Malformed requests* never reach the application. They are logged, with the mark `refused`,
+//!   and counted. Over HTTP/1.1 the line has only the status, because the request could not be
+//!   parsed. Over HTTP/2 it has only the stream, and 400 stands for the reset that the client has
+//!   received. A request whose body contradicts its `content-length` is reset, too, and has a line
+//!   of its own besides. h2 answers a request with too many fields and no body with 431, without
+//!   notice, so it is neither logged nor counted.
 //! - *The reverse proxy* is [`app::proxy`]. Its application can have several addresses:
 //!   [`app::Proxy::also`].
 //! - *The directory* is [`app::directory`]. It caches small files and metadata within the limits of
@@ -137,6 +144,7 @@ mod pass;
 mod proxy_protocol;
 #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
 mod readiness;
+mod request_id;
 mod rest;
 mod rewind;
 mod room;
@@ -165,13 +173,14 @@ pub use self::tls::{CertificateError, PeerCertificates};
 pub use self::{
     application::{Application, MakeApplication},
     config::{
-        AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Http1, Http2,
-        Network, NetworkError, SocketFiles, Spdy, Timeouts, Transport,
+        AccessLog, AccessLogFormat, Address, AddressError, Bind, Certificate, Config, Endpoint,
+        Http1, Http2, Network, NetworkError, RequestIds, SocketFiles, Spdy, Timeouts, Transport,
     },
     info::ConnectionInfo,
     listener::Inherited,
     negotiate::{PlainVersion, Protocol, UnknownPlainVersion},
     proxy_protocol::{ProxyCertificate, ProxyInfo, ProxyTls},
+    request_id::RequestId,
     secured::{Fingerprint, TlsInfo},
     server::{Reload, Server, StartError},
     shutdown::{Drained, Signals},

@@ -22,28 +22,32 @@ use spdy_server::{
     Version,
     app::{self, Upstreams},
 };
-use tracing::{info, warn};
+use tracing::{Level, enabled, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use self::{
     descriptors::Descriptors,
-    flags::{Flags, Listen},
+    flags::{Flags, Listen, LogFormat},
     runtimes::Runtimes,
 };
 
 fn main() -> ExitCode {
     let flags = Flags::from_command_line();
+    let (filter, format) = flags.log();
+    log_to_stderr(filter, format);
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spdy-server: {}", sentence(&*error));
+            match format {
+                LogFormat::Json if enabled!(Level::ERROR) => error!("{}", sentence(&*error)),
+                _ => eprintln!("spdy-server: {}", sentence(&*error)),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
-    log_to_stderr(flags.log());
     if flags.check_config() {
         return check(flags);
     }
@@ -252,14 +256,20 @@ async fn serve(
         second.next().await;
     };
     tokio::select! {
-        Drained { cut } = server.run(app, shutdown) => {
-            if cut > 0 {
-                warn!("{cut} connections did not finish in time and were closed");
-            }
-        }
+        drained = server.run(app, shutdown) => tell(drained),
         () = again => warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// Logs the connections that did not end by themselves.
+fn tell(Drained { cut, unclosed }: Drained) {
+    if cut > 0 {
+        warn!("{cut} connections did not finish in time and were closed");
+    }
+    if unclosed > 0 {
+        info!("{unclosed} connections had finished, but their clients did not close them in time");
+    }
 }
 
 /// Prints the URLs of the server. Each URL begins a line, so that programs can find it.
@@ -343,12 +353,14 @@ impl Hangups {
     async fn follow(self, _: Reload) {}
 }
 
-fn log_to_stderr(filter: EnvFilter) {
-    tracing_subscriber::fmt()
+fn log_to_stderr(filter: EnvFilter, format: LogFormat) {
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 /// Joins an error and its causes into one sentence.

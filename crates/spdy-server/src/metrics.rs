@@ -7,6 +7,7 @@ mod certificate;
 mod duration;
 mod format;
 mod frames;
+mod http2;
 mod memory;
 #[cfg(target_os = "linux")]
 mod process;
@@ -38,13 +39,15 @@ use prometheus_client::{
 use spdy_tower::session;
 
 use self::{
-    certificate::Expiry, duration::Durations, format::Format, frames::Frames, memory::Memory,
+    certificate::Expiry, duration::Durations, format::Format, frames::Frames, http2::Faults,
+    memory::Memory,
 };
 use crate::{
     config::{Config, Transport},
+    data_count::Fault,
     info::ConnectionInfo,
     negotiate::Protocol,
-    observe::Measured,
+    observe::{End, Measured},
     readiness::Readiness,
     tls::Tls,
 };
@@ -61,6 +64,7 @@ pub(crate) struct Metrics {
     reloads_failed: Counter,
     handshake_failures: [Counter; 2],
     frames: Arc<session::Counters>,
+    http2: Faults,
     protocols: [Counters; PROTOCOLS],
     durations: Durations,
 }
@@ -73,6 +77,7 @@ struct Counters {
     requests: [Counter; CLASSES.len()],
     requests_open: Gauge,
     cut: Counter,
+    requests_cut: Counter,
     malformed: [Counter; REFUSALS.len()],
     received: Counter,
     sent: Counter,
@@ -136,9 +141,14 @@ impl Metrics {
             "responses_cut",
             "Responses that were begun and not handed over whole",
         );
+        let requests_cut = names.family(
+            "requests_cut",
+            "Requests whose body broke off, and that were answered whole nevertheless",
+        );
         let requests_open = names.family("requests_open", "Open requests");
         let received = names.family("request_body_bytes", "Bytes of request bodies received");
         let sent = names.family("response_body_bytes", "Bytes of response bodies sent");
+        let http2 = Faults::new(&mut names);
 
         let frames = Arc::<session::Counters>::default();
         ours.register_collector(Box::new(Frames(Arc::clone(&frames))));
@@ -155,13 +165,14 @@ impl Metrics {
                 requests: CLASSES
                     .map(|class| requests.get_or_create_owned(&[label, ("status", class)])),
                 cut: cut.get_or_create_owned(&[label]),
+                requests_cut: requests_cut.get_or_create_owned(&[label]),
                 requests_open: requests_open.get_or_create_owned(&[label]),
-                malformed: REFUSALS.map(|status| match protocol {
-                    Protocol::Spdy(_) | Protocol::Http1 => {
+                malformed: REFUSALS.map(|status| match (protocol, status) {
+                    // h2 resets malformed requests, which counts as this.
+                    (Protocol::Spdy(_) | Protocol::Http1, _) | (Protocol::Http2, "400") => {
                         malformed.get_or_create_owned(&[label, ("status", status)])
                     }
-                    // h2 answers malformed requests without notice.
-                    Protocol::Http2 => Counter::default(),
+                    (Protocol::Http2, _) => Counter::default(),
                 }),
                 received: received.get_or_create_owned(&[label]),
                 sent: sent.get_or_create_owned(&[label]),
@@ -174,6 +185,7 @@ impl Metrics {
             registry,
             durations,
             frames,
+            http2,
             draining: AtomicBool::new(false),
             connections,
             connections_open,
@@ -233,6 +245,11 @@ impl Metrics {
         }
     }
 
+    /// Counts what an HTTP/2 connection tells its client.
+    pub(crate) fn told(&self, fault: Fault) {
+        self.http2.count(fault);
+    }
+
     /// Counts a request that is over.
     pub(crate) fn measured(
         &self,
@@ -242,7 +259,9 @@ impl Metrics {
     ) {
         let counters = self.of(connection.protocol);
         counters.requests[measured.status.map_or(0, class)].inc();
-        counters.cut.inc_by(u64::from(measured.is_cut));
+        let is = |end| u64::from(measured.end == end);
+        counters.cut.inc_by(is(End::Cut));
+        counters.requests_cut.inc_by(is(End::RequestCut));
         counters.received.inc_by(measured.received);
         counters.sent.inc_by(measured.sent);
         let Measured {

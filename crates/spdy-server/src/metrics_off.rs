@@ -10,6 +10,7 @@ use spdy_tower::session::{Counters, MemoryUse};
 
 use crate::{
     config::{Config, Transport},
+    data_count::Fault,
     info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
@@ -61,6 +62,10 @@ impl Metrics {
     }
 
     pub(crate) fn malformed(&self, _: Protocol, _: StatusCode) {
+        match *self {}
+    }
+
+    pub(crate) fn told(&self, _: Fault) {
         match *self {}
     }
 

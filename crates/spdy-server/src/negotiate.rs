@@ -57,6 +57,17 @@ impl fmt::Display for UnknownPlainVersion {
 
 impl Error for UnknownPlainVersion {}
 
+/// Returns the name and the version of a protocol as OpenTelemetry writes them.
+pub(crate) const fn name_and_version(protocol: Protocol) -> (&'static str, &'static str) {
+    match protocol {
+        Protocol::Spdy(Version::V2) => ("spdy", "2"),
+        Protocol::Spdy(Version::V3) => ("spdy", "3"),
+        Protocol::Spdy(Version::V3_1) => ("spdy", "3.1"),
+        Protocol::Http2 => ("http", "2"),
+        Protocol::Http1 => ("http", "1.1"),
+    }
+}
+
 /// Reads from a new plaintext connection until its protocol is known, and not one byte more.
 ///
 /// Writes nothing. The error is `UnexpectedEof` if the peer leaves first, and `InvalidData` if its

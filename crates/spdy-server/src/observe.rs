@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant, SystemTime},
@@ -33,8 +33,10 @@ use tower_service::Service;
 
 use crate::{
     access_log::{Entry, Log},
+    data_count::Fault,
     info::ConnectionInfo,
     metrics::{Metrics, Open},
+    request_id::RequestId,
 };
 
 /// The access log and the metrics, which observe requests.
@@ -80,7 +82,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Records a request that hyper answered because it could not parse it. Its head is unknown.
-    pub(crate) fn refused(&self, status: StatusCode) {
+    pub(crate) fn refused(&self, status: StatusCode, stream: Option<u32>) {
         let connection = self.connection;
         if let Some(metrics) = &self.observers.metrics {
             metrics.malformed(connection.protocol, status);
@@ -88,15 +90,32 @@ impl Watch {
         if let Some(log) = &self.observers.log {
             log.write(&Entry {
                 peer: connection.peer,
+                is_secure: connection.is_secure(),
                 at: SystemTime::now(),
                 method: b"-",
                 target: b"-",
                 protocol: connection.protocol,
-                stream: None,
+                stream,
                 referer: None,
                 agent: None,
+                id: None,
                 measured: Measured::refusal(status),
             });
+        }
+    }
+
+    /// Records what an HTTP/2 connection tells its client. A reset with PROTOCOL_ERROR is that of a
+    /// malformed request: hyper does not learn of it.
+    pub(crate) fn told(&self, fault: Fault) {
+        if let Some(metrics) = &self.observers.metrics {
+            metrics.told(fault);
+        }
+        if let Fault::Reset {
+            stream,
+            code: Fault::PROTOCOL_ERROR,
+        } = fault
+        {
+            self.refused(StatusCode::BAD_REQUEST, Some(stream));
         }
     }
 
@@ -113,6 +132,7 @@ impl Watch {
             let field = |name| request.headers.get(name);
             log.write(&Entry {
                 peer: connection.peer,
+                is_secure: connection.is_secure(),
                 at: SystemTime::now(),
                 method: field(method).unwrap_or(b"-"),
                 target: field(target).unwrap_or(b"-"),
@@ -120,6 +140,7 @@ impl Watch {
                 stream: Some(request.stream.get()),
                 referer: field("referer"),
                 agent: field("user-agent"),
+                id: None,
                 measured: Measured::refusal(request.status),
             });
         }
@@ -133,9 +154,33 @@ pub(crate) struct Measured {
     pub(crate) status: Option<StatusCode>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// Whether the response was begun and not handed over whole.
-    pub(crate) is_cut: bool,
+    pub(crate) end: End,
     pub(crate) duration: Duration,
+}
+
+/// How the exchange of a request and its response has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing else is known of it, or the client left before the response.
+    Whole,
+    /// The response was begun and not handed over whole.
+    Cut,
+    /// The body of the request broke off, and the response is whole nevertheless.
+    RequestCut,
+    /// The request was malformed, and never reached the application.
+    Refused,
+}
+
+impl End {
+    /// Returns the mark in the access log.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::Cut => Some("cut"),
+            Self::RequestCut => Some("request-cut"),
+            Self::Refused => Some("refused"),
+        }
+    }
 }
 
 impl Measured {
@@ -145,7 +190,7 @@ impl Measured {
             status: Some(status),
             received: 0,
             sent: 0,
-            is_cut: false,
+            end: End::Refused,
             duration: Duration::ZERO,
         }
     }
@@ -233,6 +278,7 @@ struct Asked {
     stream: Option<u32>,
     referer: Option<HeaderValue>,
     agent: Option<HeaderValue>,
+    id: Option<RequestId>,
 }
 
 impl Exchange {
@@ -275,6 +321,18 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    fn end(&self) -> End {
+        if self.is_cut {
+            End::Cut
+        } else if self.status.is_some() && self.received.is_cut.load(Ordering::Relaxed) {
+            End::RequestCut
+        } else {
+            End::Whole
+        }
+    }
+}
+
 /// Returns the length of the body of a response, if it is known in advance.
 fn length(response: &Response) -> Option<u64> {
     let exact = response.body().size_hint().exact();
@@ -290,7 +348,7 @@ impl Drop for Exchange {
             status: self.status.or_else(|| self.received.refusal()),
             received: self.received.bytes.load(Ordering::Relaxed),
             sent: self.sent,
-            is_cut: self.is_cut,
+            end: self.end(),
             duration: self.begun.elapsed(),
         };
         let Watch {
@@ -303,6 +361,7 @@ impl Drop for Exchange {
         if let (Some(log), Some(asked)) = (&observers.log, &self.asked) {
             log.write(&Entry {
                 peer: connection.peer,
+                is_secure: connection.is_secure(),
                 at: asked.at,
                 method: self.method.as_str().as_bytes(),
                 target: asked.target().as_bytes(),
@@ -310,6 +369,7 @@ impl Drop for Exchange {
                 stream: asked.stream,
                 referer: asked.referer.as_ref().map(HeaderValue::as_bytes),
                 agent: asked.agent.as_ref().map(HeaderValue::as_bytes),
+                id: asked.id.as_ref(),
                 measured,
             });
         }
@@ -328,6 +388,7 @@ impl Asked {
                 .map(|info| info.id.get()),
             referer: field(REFERER),
             agent: field(USER_AGENT),
+            id: request.extensions().get().cloned(),
         }
     }
 }
@@ -347,6 +408,8 @@ impl Asked {
 #[derive(Debug, Default)]
 struct Reception {
     bytes: AtomicU64,
+    /// Whether it broke off, and no status tells of it.
+    is_cut: AtomicBool,
     /// The status that a SPDY client receives instead of the response of the application, if that
     /// response has not begun.
     ///
@@ -403,6 +466,7 @@ where
         received.bytes.fetch_add(bytes(&frame), Ordering::Relaxed);
         if let Some(Err(error)) = &frame {
             *refused = refused.or(refusal(error));
+            received.is_cut.store(refused.is_none(), Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }
@@ -480,7 +544,10 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{config::AccessLog, negotiate::Protocol};
+    use crate::{
+        config::{AccessLog, AccessLogFormat},
+        negotiate::Protocol,
+    };
 
     /// A body that has told its exchange of its failure before it returns that, as those of
     /// spdy-tower do.
@@ -508,7 +575,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_whose_body_another_thread_reads_is_logged_with_the_status_of_its_failure() {
         let path = env::temp_dir().join(format!("spdy-observe-{}.log", process::id()));
-        let log = Arc::new(Log::open(&AccessLog::File(path.clone())).unwrap());
+        let log =
+            Arc::new(Log::open(&AccessLog::File(path.clone()), AccessLogFormat::Combined).unwrap());
         let observers = Observers {
             log: Some(Arc::clone(&log)),
             ..Observers::default()

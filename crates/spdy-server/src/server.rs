@@ -1,22 +1,25 @@
 //! The server: its sockets, the files that it reloads, and its shutdown.
 
-use std::{
-    convert::Infallible, error::Error, fmt, future::Future, io, path::PathBuf, pin::pin, sync::Arc,
-    time::Duration,
-};
+mod bind;
+mod error;
+mod files;
+
+use std::{future::Future, pin::pin, sync::Arc};
 
 #[cfg(feature = "rustls")]
 use rustls::pki_types::CertificateDer;
-use tokio::{runtime::Handle, sync::Notify, task::spawn_blocking, time::sleep};
-use tracing::{info, warn};
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 
-#[cfg(feature = "rustls")]
-use crate::tls::CertificateError;
+use self::{
+    bind::{Build, load},
+    files::{Files, SHORTEST_CHECK},
+};
+pub use self::{error::StartError, files::Reload};
 use crate::{
     access_log::Log,
     advertise,
     application::{Application, Applications, MakeApplication},
-    config::{AccessLog, Address, Bind, Certificate, Config, Endpoint, Transport, countable},
+    config::{Address, Bind, Config, Endpoint, Transport, countable},
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
     observe::Observers,
@@ -81,68 +84,6 @@ impl Server {
             load(&config.certificate)?;
         }
         Ok(())
-    }
-
-    async fn bind_in(
-        build: Build,
-        config: Config,
-        inherited: Inherited,
-    ) -> Result<Self, StartError> {
-        build.check(&config, false)?;
-        let (mut listeners, activated) =
-            Listener::inherited(inherited).map_err(StartError::Inherited)?;
-        if activated.is_some() && !build.has_metrics {
-            return Err(StartError::Feature("metrics"));
-        }
-        let mut left_out = Vec::new();
-        for bind in &config.binds {
-            match Listener::bind(bind, config.reuse_port, config.socket_files) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) if !bind.required && is_absent(&error) => {
-                    left_out.push(bind.address.clone());
-                }
-                Err(source) => return Err(cannot_listen(&bind.address, source)),
-            }
-        }
-        if listeners.is_empty() {
-            return Err(StartError::NoListener);
-        }
-        let metrics = match (activated, &config.metrics) {
-            (Some(_), Some(_)) => return Err(StartError::Inherited(two_for_metrics())),
-            (None, Some(address)) => Some(listen_for_metrics(address, &config)?),
-            (activated, None) => activated,
-        };
-        let endpoints: Vec<_> = listeners
-            .iter()
-            .map(|listener| listener.endpoint().clone())
-            .collect();
-        let needs_tls = endpoints
-            .iter()
-            .any(|endpoint| endpoint.transport == Transport::Tls);
-        build.check(&config, needs_tls)?;
-        // The watch starts before the files are read, so that it notices a change in between.
-        let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
-        let tls = needs_tls.then(|| load(&config.certificate)).transpose()?;
-        let log = match &config.access_log {
-            Some(target) => Some(Arc::new(open_log(target)?)),
-            None => None,
-        };
-        Ok(Self {
-            config,
-            listeners,
-            endpoints,
-            left_out,
-            metrics,
-            tls,
-            watch,
-            log,
-            reload: Reload::default(),
-            runtimes: Vec::new(),
-            timers: None,
-            readiness: None,
-            #[cfg(feature = "proxy")]
-            upstreams: None,
-        })
     }
 
     /// Returns the sockets that the server listens on: inherited ones first, then those of
@@ -425,119 +366,6 @@ impl Server {
     }
 }
 
-/// The features of a build that a configuration can need.
-#[derive(Clone, Copy, Debug)]
-struct Build {
-    has_tls: bool,
-    has_metrics: bool,
-}
-
-impl Build {
-    const THIS: Self = Self {
-        has_tls: cfg!(feature = "rustls"),
-        has_metrics: cfg!(feature = "metrics"),
-    };
-
-    fn check(self, config: &Config, needs_tls: bool) -> Result<(), StartError> {
-        if config.metrics.is_some() && !self.has_metrics {
-            return Err(StartError::Feature("metrics"));
-        }
-        if needs_tls && !self.has_tls {
-            return Err(StartError::Feature("tls"));
-        }
-        Ok(())
-    }
-}
-
-/// A handle that asks a running server to reload its certificate and to reopen its access log.
-#[derive(Clone, Debug, Default)]
-pub struct Reload(Arc<Notify>);
-
-impl Reload {
-    /// Returns at once. If the new certificate is invalid, the server keeps the old one and logs a
-    /// warning.
-    pub fn now(&self) {
-        self.0.notify_one();
-    }
-}
-
-/// The files that can change while the server runs.
-struct Files {
-    tls: Option<Arc<Tls>>,
-    log: Option<Arc<Log>>,
-    metrics: Option<Arc<Metrics>>,
-    watch: Option<Watch>,
-    period: Duration,
-    /// Whether the certificate could not be read. Then each check tries again, because the reason
-    /// might have been temporary and the files might not change again.
-    overdue: bool,
-}
-
-impl Files {
-    /// Reloads the files when they change or when `reload` asks for it.
-    async fn keep_up(mut self, reload: &Reload) -> Infallible {
-        loop {
-            let asked = tokio::select! {
-                () = reload.0.notified() => true,
-                () = sleep(self.period), if self.watch.is_some() => false,
-            };
-            let changed = match &mut self.watch {
-                Some(watch) if asked => {
-                    watch.catch_up();
-                    true
-                }
-                Some(watch) => watch.has_changed(),
-                None => false,
-            };
-            if changed || self.overdue {
-                self.load(changed);
-            }
-            if asked && let Some(log) = &self.log {
-                log.reopen();
-            }
-        }
-    }
-
-    /// Reads the certificate. With `tell`, a failure is logged; the caller sets it once for each
-    /// change of the files.
-    fn load(&mut self, tell: bool) {
-        let Some(tls) = &self.tls else { return };
-        let outcome = tls.reload();
-        self.overdue = outcome.is_err();
-        if self.overdue
-            && let Some(metrics) = &self.metrics
-        {
-            metrics.reload_failed();
-        }
-        match outcome {
-            Ok(true) => {
-                let fingerprint = tls.fingerprint().map(|it| it.to_string());
-                info!(fingerprint, "certificate reloaded")
-            }
-            Ok(false) => {}
-            Err(error) if tell => warn!(
-                reason = error.source().map(ToString::to_string),
-                "{error}; keeping the old certificate and trying again"
-            ),
-            Err(_) => {}
-        }
-    }
-}
-
-#[cfg(feature = "rustls")]
-fn load(certificate: &Certificate) -> Result<Arc<Tls>, StartError> {
-    Ok(Arc::new(Tls::new(certificate)?))
-}
-
-#[cfg(not(feature = "rustls"))]
-fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
-    unreachable!("a server with a TLS listener does not start in this build")
-}
-
-fn two_for_metrics() -> io::Error {
-    io::Error::other("it is for metrics, which have an address in the configuration, too")
-}
-
 /// Returns what serves the pages of metrics and health.
 fn for_pages(
     metrics: &Arc<Metrics>,
@@ -551,137 +379,5 @@ fn for_pages(
     (service, room)
 }
 
-fn listen_for_metrics(address: &Address, config: &Config) -> Result<Listener, StartError> {
-    let bind = Bind::plain(address.clone());
-    Listener::bind(&bind, config.reuse_port, config.socket_files)
-        .map_err(|source| cannot_listen(address, source))
-}
-
-fn cannot_listen(address: &Address, source: io::Error) -> StartError {
-    StartError::Listen {
-        address: address.clone(),
-        source,
-    }
-}
-
-fn open_log(target: &AccessLog) -> Result<Log, StartError> {
-    Log::open(target).map_err(|source| StartError::AccessLog {
-        path: match target {
-            AccessLog::Stdout => "standard output".into(),
-            AccessLog::File(path) => path.clone(),
-        },
-        source,
-    })
-}
-
-/// The reason why a server did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The server cannot listen on an address.
-    Listen {
-        /// The address.
-        address: Address,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// A socket of [`Inherited`] cannot be used.
-    Inherited(io::Error),
-    /// No certificate is available for TLS.
-    #[cfg(feature = "rustls")]
-    Certificate(CertificateError),
-    /// The access log cannot be opened.
-    AccessLog {
-        /// The file.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// [`Config::binds`] is empty, or every address in it was left out.
-    NoListener,
-    /// The configuration needs the cargo feature of this name, which this build does not have.
-    Feature(&'static str),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
-            Self::Inherited(_) => f.write_str("cannot listen on a socket passed to the process"),
-            #[cfg(feature = "rustls")]
-            Self::Certificate(error) => error.fmt(f),
-            Self::Feature(name) => write!(f, "this build does not have the feature `{name}`"),
-            Self::AccessLog { path, .. } => {
-                write!(f, "cannot open the access log {}", path.display())
-            }
-            Self::NoListener => f.write_str("no address to listen on"),
-        }
-    }
-}
-
-impl Error for StartError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Listen { source, .. } | Self::AccessLog { source, .. } => Some(source),
-            Self::Inherited(source) => Some(source),
-            #[cfg(feature = "rustls")]
-            Self::Certificate(error) => error.source(),
-            Self::NoListener | Self::Feature(_) => None,
-        }
-    }
-}
-
-#[cfg(feature = "rustls")]
-impl From<CertificateError> for StartError {
-    fn from(error: CertificateError) -> Self {
-        Self::Certificate(error)
-    }
-}
-
-/// Returns whether binding failed because the machine does not have the address, or its address
-/// family.
-fn is_absent(error: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
-    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-/// A shorter interval would use all the time of the server for checks.
-const SHORTEST_CHECK: Duration = Duration::from_millis(10);
-
 /// Collectors of metrics need few connections. The limit of the configuration is for other clients.
 const MAX_METRICS_CONNECTIONS: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_build_without_a_feature_that_is_needed_says_which() {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let with = |bind| Config {
-            binds: vec![bind],
-            ..Config::default()
-        };
-        let plain = with(Bind::plain(loopback));
-        let measured = Config {
-            metrics: Some(loopback.into()),
-            ..plain.clone()
-        };
-        let tls = with(Bind::tls(loopback));
-        let few = Build {
-            has_tls: false,
-            has_metrics: false,
-        };
-        for (config, feature) in [(measured, "metrics"), (tls, "tls")] {
-            let error = Server::bind_in(few, config, Inherited::default()).await;
-            let error = error.unwrap_err();
-            assert!(matches!(error, StartError::Feature(name) if name == feature));
-            let text = format!("this build does not have the feature `{feature}`");
-            assert_eq!(error.to_string(), text);
-        }
-        let server = Server::bind_in(few, plain, Inherited::default()).await;
-        assert_eq!(server.unwrap().endpoints().len(), 1);
-    }
-}

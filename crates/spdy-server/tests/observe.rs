@@ -323,7 +323,8 @@ async fn what_hyper_refuses_is_counted_and_logged() {
     server.grows(&before, &by).await;
     let lines = server.log(6).await;
     for (status, count) in [("400", 2), ("414", 1), ("431", 2)] {
-        let expected = format!("\"- - HTTP/1.1\" {status} 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0 -");
+        let expected =
+            format!("\"- - HTTP/1.1\" {status} 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0 refused");
         let found = lines.iter().filter(|line| line.contains(&expected)).count();
         assert_eq!(found, count, "{expected} in {lines:#?}");
     }
@@ -374,6 +375,88 @@ async fn answers_that_break_off_are_told_from_whole_ones() {
         assert_eq!(line.ends_with(" cut"), is_cut, "{line}");
         assert_eq!(line.ends_with(" -"), !is_cut, "{line}");
     }
+}
+
+/// A client that ends its side in the middle of a body, and is answered nevertheless.
+#[tokio::test]
+async fn a_request_that_breaks_off_and_is_answered_whole_has_a_mark() {
+    let server = Observed::start("request-cut", Version::V3_1).await;
+    let before = server.scrape().await;
+    for body in ["ab", "abcde"] {
+        let mut io = server.connect().await;
+        let text = format!("POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n{body}");
+        io.write_all(text.as_bytes()).await.unwrap();
+        io.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let read = timeout(LONG, io.read_to_end(&mut answer)).await;
+        read.unwrap().unwrap();
+        let status = if body == "ab" { "400" } else { "200" };
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    let by = [
+        ("requests_cut_total{protocol=\"http/1.1\"}", 1),
+        ("responses_cut_total{protocol=\"http/1.1\"}", 0),
+        ("requests_total{protocol=\"http/1.1\",status=\"4xx\"}", 1),
+    ];
+    server.grows(&before, &by).await;
+    let lines = server.log(2).await;
+    assert!(
+        lines[0].contains("\" 400 ") && lines[0].ends_with(" 2 request-cut"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("\" 200 ") && lines[1].ends_with(" 5 -"),
+        "{lines:?}"
+    );
+}
+
+/// A frame of HTTP/2 without length above 255.
+fn http2_frame(of_type: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, of_type, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A request without a scheme, and a frame without its stream.
+#[tokio::test]
+async fn malformed_http_2_is_counted_and_logged() {
+    let server = Observed::start("malformed-http2", Version::V3_1).await;
+    let before = server.scrape().await;
+    let mut io = server.connect().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // `:method: GET`, `:path: /` and a host, and in the second request `:scheme: http`.
+    let malformed = http2_frame(1, 5, 1, &[0x82, 0x84, 0x41, 1, b'a']);
+    let whole = http2_frame(1, 5, 3, &[0x82, 0x86, 0x84, 0x41, 1, b'a']);
+    let settings = http2_frame(4, 0, 0, &[]);
+    io.write_all(&[&preface[..], &settings, &malformed, &whole].concat())
+        .await
+        .unwrap();
+    let names = [
+        (
+            "malformed_requests_total{protocol=\"h2\",status=\"400\"}",
+            1,
+        ),
+        ("requests_total{protocol=\"h2\",status=\"4xx\"}", 1),
+        ("requests_total{protocol=\"h2\",status=\"2xx\"}", 1),
+        ("http2_resets_sent_total{code=\"PROTOCOL_ERROR\"}", 1),
+        ("http2_resets_sent_total{code=\"CANCEL\"}", 0),
+        ("http2_go_aways_sent_total{code=\"PROTOCOL_ERROR\"}", 0),
+    ];
+    server.grows(&before, &names).await;
+    // DATA belongs to a stream.
+    io.write_all(&http2_frame(0, 0, 0, b"x")).await.unwrap();
+    let mut rest = Vec::new();
+    _ = timeout(LONG, io.read_to_end(&mut rest)).await.unwrap();
+    let names = [("http2_go_aways_sent_total{code=\"PROTOCOL_ERROR\"}", 1)];
+    server.grows(&before, &names).await;
+    let lines = server.log(2).await;
+    let refused = "\"- - HTTP/1.1\" 400 0 \"-\" \"-\" HTTP/2 1 0.000000 0 refused";
+    let is_refused = |line: &&String| line.ends_with(refused);
+    assert_eq!(lines.iter().filter(is_refused).count(), 1, "{lines:#?}");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 
 #[tokio::test]

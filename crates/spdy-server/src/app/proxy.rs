@@ -67,7 +67,10 @@ pub use self::{
     upstream::{Upstream, UpstreamError},
     upstreams::{Upstreams, UpstreamsError},
 };
-use crate::info::ConnectionInfo;
+use crate::{
+    info::ConnectionInfo,
+    request_id::{RequestId, X_REQUEST_ID},
+};
 
 /// The configuration of a reverse proxy for one application, at one address or several.
 #[derive(Clone, Debug)]
@@ -284,12 +287,17 @@ impl http_body::Body for Unsaid {
 impl Forwarder {
     async fn forward(&self, request: Request) -> Result<Response, Failure> {
         let info = request.extensions().get::<ConnectionInfo>().copied();
+        let id = request.extensions().get::<RequestId>().cloned();
         let (mut head, body) = request.into_parts();
         // The protocol of the application is not that of the client, and the connection of the
         // client does not concern it.
         head.extensions.clear();
         head.version = Version::HTTP_11;
         self.forwarding.request(&mut head, info);
+        if let Some(id) = id {
+            // The client might have named the field in `connection`.
+            head.headers.insert(X_REQUEST_ID, id.into_value());
+        }
         let is_head = head.method == Method::HEAD;
         let body = Upload::begin(&head.method, body).await?;
         if !self.forwarding.is_absolute() {

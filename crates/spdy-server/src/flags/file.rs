@@ -351,7 +351,7 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 40] = [
+    const ALL: [(&str, &str, &str); 42] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         (
@@ -414,7 +414,9 @@ mod tests {
         ("threads", "--threads 9", "9"),
         ("runtime", "--runtime per-core", "\"per-core\""),
         ("log", "--log info", "\"info\""),
+        ("log-format", "--log-format json", "\"json\""),
         ("access-log", "--access-log -", "\"-\""),
+        ("request-id", "--request-id trust", "\"trust\""),
         ("metrics", "--metrics 127.0.0.1:3", "\"127.0.0.1:3\""),
     ];
 

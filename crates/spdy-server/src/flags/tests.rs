@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use spdy_server::Transport;
+use spdy_server::{AccessLog, AccessLogFormat, RequestIds, Transport};
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn values_find_their_place() {
          --body-timeout 5 --keep-alive 0 --handshake-timeout 4 --idle-timeout 6 \
          --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
          --http2 max-frame=20000 --http1 keep-alive=false \
-         --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol \
+         --advertise 443 --access-log - --log-format json --request-id trust --metrics 127.0.0.1:1 --reuse-port --proxy-protocol \
          --socket-mode 660 --socket-owner 7:8 \
          --proxy-protocol-from 10.0.0.0/8 --proxy-protocol-from ::1 d",
     );
@@ -92,6 +92,8 @@ fn values_find_their_place() {
     assert_eq!(all.max_session_memory, 3 << 20);
     assert_eq!(all.advertise, NonZeroU16::new(443));
     assert_eq!(all.access_log, Some(AccessLog::Stdout));
+    assert_eq!(all.access_log_format, AccessLogFormat::Json);
+    assert_eq!(all.request_ids, RequestIds::Trust);
     assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
     assert!(all.reuse_port && all.proxy_protocol);
     let files = SocketFiles {
@@ -153,7 +155,7 @@ fn warnings_are_logged_unless_the_filter_says_otherwise() {
             "spdy::wire=trace,error",
         ),
     ] {
-        assert_eq!(flags(words).log().to_string(), filter, "{words}");
+        assert_eq!(flags(words).log().0.to_string(), filter, "{words}");
     }
 }
 
@@ -172,6 +174,8 @@ fn what_makes_no_sense_is_refused() {
         "spdy-server --max-connections 0",
         "spdy-server --log spdy_server=loudly",
         "spdy-server --log inof",
+        "spdy-server --log-format xml",
+        "spdy-server --request-id yes",
         "spdy-server --log warn,spdy_server",
         "spdy-server --log",
         "spdy-server --proxy https://a",

@@ -8,9 +8,11 @@ use prometheus_client::{
     metrics::{family::Family, histogram::Histogram},
     registry::Registry,
 };
-use spdy_tower::Version;
 
-use crate::{info::ConnectionInfo, negotiate::Protocol};
+use crate::{
+    info::ConnectionInfo,
+    negotiate::{Protocol, name_and_version},
+};
 
 /// A histogram for each kind of request that has occurred.
 #[derive(Clone, Debug)]
@@ -58,13 +60,7 @@ struct Labels {
 
 impl EncodeLabelSet for Labels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let (name, version) = match self.protocol {
-            Protocol::Spdy(Version::V2) => ("spdy", "2"),
-            Protocol::Spdy(Version::V3) => ("spdy", "3"),
-            Protocol::Spdy(Version::V3_1) => ("spdy", "3.1"),
-            Protocol::Http2 => ("http", "2"),
-            Protocol::Http1 => ("http", "1.1"),
-        };
+        let (name, version) = name_and_version(self.protocol);
         let scheme = if self.is_secure { "https" } else { "http" };
         [
             ("http_request_method", self.method),
@@ -120,6 +116,8 @@ const BUCKETS: [f64; 17] = [
 
 #[cfg(test)]
 mod tests {
+    use spdy_tower::Version;
+
     use super::*;
     use crate::metrics::format::Format;
 

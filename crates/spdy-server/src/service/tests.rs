@@ -1,12 +1,14 @@
 //! How connections begin.
 
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::*;
-use crate::shutdown::Lifecycle;
+use super::{begin::FIRST_WORD, *};
+use crate::{negotiate::Protocol, shutdown::Lifecycle};
 
 #[tokio::test(start_paused = true)]
 async fn the_proxy_header_and_the_first_bytes_have_one_second_in_all_when_the_server_drains() {
