@@ -53,10 +53,14 @@ mod fetched;
 mod lent;
 #[cfg(feature = "client")]
 mod locked;
+#[cfg(feature = "proxy")]
+mod no_proxy;
 #[cfg(feature = "client")]
 mod origin;
 #[cfg(feature = "client")]
 mod pool;
+#[cfg(feature = "client")]
+mod proof;
 #[cfg(feature = "client")]
 mod proxy;
 mod push;
@@ -81,6 +85,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 pub(crate) use self::error::{is_remote, is_timeout};
+#[cfg(feature = "proxy")]
+pub use self::no_proxy::NoProxy;
 #[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},

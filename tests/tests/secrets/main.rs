@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use spdy_frame::{
     CompressedBlock, Data, DecodeLimits, Decoder, Frame, HeaderBlock, HeaderCompression,
     HeaderDecoder, HeaderEncoder, HeaderLimits, Headers, Priority, Side, StreamId, SynReply,
@@ -20,6 +20,10 @@ use spdy_frame::{
 use spdy_session::{
     Config, RecvStream, SendStream,
     proto::{Connection, Event, OpenOptions},
+};
+use spdy_tower::client::{
+    Client, Connector, Proxy,
+    rustls::{ClientConfig, RootCertStore},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::service_fn;
@@ -395,6 +399,31 @@ async fn refusals_and_tokens_show_no_secret() {
     let token = tokens.insert(SECRET.to_owned()).unwrap();
     hidden("Tokens", &tokens);
     assert!(!format!("{tokens:?}").contains(&token));
+}
+
+/// The proxy refuses, and writes the secret into its answer.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_shows_no_secret() {
+    let proxy = Proxy::new(&Uri::from_static("http://proxy.test")).unwrap();
+    let proxy = proxy.authorization(SECRET.parse().unwrap());
+    hidden_message("Proxy", &proxy);
+    let dial = service_fn(async |_: Uri| {
+        let (ours, theirs) = tokio::io::duplex(1000);
+        tokio::spawn(refuse(theirs));
+        std::io::Result::Ok(ours)
+    });
+    let tls = ClientConfig::builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let connector = Connector::new(tls).service(dial);
+    let connector = connector.proxies(move |_| Ok(Some(proxy.clone())));
+    hidden("Connector", &connector);
+    let client = Client::new(connector);
+    let error = client.get("https://a.test/").await.unwrap_err();
+    assert!(error.is_connect(), "{error}");
+    hidden_message("FetchError", &error);
+    hidden_message("its cause", &std::error::Error::source(&error).unwrap());
+    hidden("Client", &client);
 }
 
 /// Maps of fields show what is marked in them, and nothing else is: so all that is received has to

@@ -1,7 +1,6 @@
 //! One connection to an origin, and one request on it.
 
 use std::{
-    error::Error as StdError,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use h2::Reason;
-use http::{Method, Request, Response};
-use http_body::Body;
+use http::{Request, Response};
 use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_session::{Session, StreamError};
 use tokio::{sync::oneshot, time::timeout};
@@ -19,9 +16,9 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{
     Error, FetchError, ResponseBody, SendRequest,
     dial::Heard,
-    fetched::Ends,
     lent::RequestBody,
     locked::DroppedUnlocked,
+    proof::{Proof, source},
     slot::{Line, Place, Slot, Use},
 };
 use crate::Protocol;
@@ -125,7 +122,7 @@ impl Http1 {
             }
             Err(error) => {
                 let is_unanswered = self.heard.count() == before;
-                Err(Failed::http1(error, is_reused && is_unanswered))
+                Err(Failed::http(error, is_reused && is_unanswered))
             }
         }
     }
@@ -256,11 +253,6 @@ impl Shared {
     ) -> Result<Response<ResponseBody>, Failed> {
         let is_reused = self.is_used.swap(true, Ordering::Relaxed);
         let doubt = Doubt::new(slot, self);
-        let ends = match request.method() {
-            &Method::CONNECT => Ends::Early,
-            _ if request.body().is_end_stream() => Ends::InOrder,
-            _ => Ends::Early,
-        };
         let failed = match &self.requests {
             Requests::Spdy(requests) => match requests.send(request).await {
                 Ok(response) => return Ok(response.map(|body| ResponseBody::spdy(body, doubt))),
@@ -270,17 +262,16 @@ impl Shared {
                 let mut requests = requests.clone();
                 match requests.try_send_request(request).await {
                     Ok(response) => {
-                        return Ok(response.map(|body| ResponseBody::http2(body, ends, doubt)));
+                        return Ok(response.map(|body| ResponseBody::http2(body, doubt)));
                     }
-                    Err(error) => Failed::http2(error, is_reused),
+                    Err(error) => Failed::http(error, is_reused),
                 }
             }
         };
         if !failed.is_timeout() {
             doubt.dispel();
         }
-        // Of a lost connection, hyper does not always know at once that it has ended.
-        if matches!(failed.outcome, Outcome::Unsent | Outcome::Lost) {
+        if failed.outcome.ends_connection() {
             slot.forget(self);
         }
         Err(failed)
@@ -394,15 +385,24 @@ impl Drop for Doubt {
 /// What is known about a request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing of it was processed, and the connection accepts no more requests.
-    Unsent,
-    /// The server reports that it has not processed the request.
-    Refused,
+    /// No application has looked at it.
+    Unprocessed(Proof),
     /// A connection that had served requests before ended without a byte of the response. The
     /// server may have closed it before the request arrived.
     Lost,
     /// The server may have acted on the request, or another attempt cannot help.
     Final,
+}
+
+impl Outcome {
+    /// Returns whether the connection accepts no more requests. Of a lost one, hyper does not
+    /// always know at once that it has ended.
+    const fn ends_connection(self) -> bool {
+        match self {
+            Self::Unprocessed(Proof::Unsent | Proof::LeftOut) | Self::Lost => true,
+            Self::Unprocessed(Proof::Refused) | Self::Final => false,
+        }
+    }
 }
 
 /// A request without a response.
@@ -418,38 +418,26 @@ impl Failed {
     }
 
     fn spdy(error: Error, is_reused: bool) -> Self {
-        let outcome = match &error {
-            Error::NotSent(_) => Outcome::Unsent,
+        let outcome = match (Proof::of_spdy(&error), &error) {
             // It would fail again.
-            Error::Request(_) => Outcome::Final,
-            error if error.is_retry_safe() => Outcome::Refused,
-            Error::Stream(StreamError::Session(_)) if is_reused => Outcome::Lost,
-            _ => Outcome::Final,
+            (_, Error::Request(_)) => Outcome::Final,
+            (Some(proof), _) => Outcome::Unprocessed(proof),
+            (None, Error::Stream(StreamError::Session(_))) if is_reused => Outcome::Lost,
+            (None, _) => Outcome::Final,
         };
         Self::new(error.into(), outcome)
     }
 
-    fn http2(mut error: TrySendError<Request<RequestBody>>, is_reused: bool) -> Self {
+    /// `may_be_lost` is whether the connection had served requests before, and has not answered.
+    fn http(mut error: TrySendError<Request<RequestBody>>, may_be_lost: bool) -> Self {
         let is_unsent = error.take_message().is_some();
         let error = error.into_error();
-        let outcome = match source::<h2::Error>(&error) {
-            _ if is_unsent => Outcome::Unsent,
-            Some(error) if is_refused(error) => Outcome::Refused,
-            Some(error) if is_left_out(error) => Outcome::Unsent,
-            Some(error) if error.is_reset() => Outcome::Final,
-            _ if is_reused && !error.is_user() => Outcome::Lost,
-            _ => Outcome::Final,
-        };
-        Self::new(FetchError::Http(error), outcome)
-    }
-
-    fn http1(mut error: TrySendError<Request<RequestBody>>, may_be_lost: bool) -> Self {
-        let is_unsent = error.take_message().is_some();
-        let error = error.into_error();
-        let outcome = match error.is_user() {
-            _ if is_unsent => Outcome::Unsent,
-            false if may_be_lost => Outcome::Lost,
-            _ => Outcome::Final,
+        let is_reset = source::<h2::Error>(&error).is_some_and(h2::Error::is_reset);
+        let outcome = match Proof::of_http(&error) {
+            _ if is_unsent => Outcome::Unprocessed(Proof::Unsent),
+            Some(proof) => Outcome::Unprocessed(proof),
+            None if may_be_lost && !is_reset && !error.is_user() => Outcome::Lost,
+            None => Outcome::Final,
         };
         Self::new(FetchError::Http(error), outcome)
     }
@@ -461,30 +449,4 @@ impl Failed {
             _ => false,
         }
     }
-}
-
-/// Returns whether the server has certainly not acted on a request of HTTP/1.1 or HTTP/2.
-pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
-    let is_said = |error: &h2::Error| is_refused(error) || is_left_out(error);
-    is_unsent(error) || source::<h2::Error>(error).is_some_and(is_said)
-}
-
-/// Returns whether nothing of a request was sent. hyper cancels only what it has not begun.
-pub(super) fn is_unsent(error: &hyper::Error) -> bool {
-    error.is_canceled()
-}
-
-/// Returns whether the server has refused the stream.
-fn is_refused(error: &h2::Error) -> bool {
-    error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM)
-}
-
-/// Returns whether the stream is above the last one that a GOAWAY in order names. The others end
-/// with their responses.
-fn is_left_out(error: &h2::Error) -> bool {
-    error.is_remote() && error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
-}
-
-pub(super) fn source<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
-    error.source()?.downcast_ref()
 }

@@ -181,9 +181,11 @@ impl Connector {
         self
     }
 
-    /// Sets how many unused connections of HTTP/1.1 are kept open to one origin. Those that have
-    /// been unused longest are closed first. Default 8; more are worth their memory, and that of
-    /// the server, if bursts of requests follow each other.
+    /// Sets how many unused connections of HTTP/1.1 are kept open to one origin, for
+    /// [`idle_timeout`](Self::idle_timeout). Those above this number are closed after 3 s without a
+    /// request, the longest unused first, so that one burst of requests after another finds
+    /// connections. There are never more than [`max_connections`](Self::max_connections). 0 closes
+    /// each at once. Default 8.
     #[must_use]
     pub const fn max_idle(mut self, count: usize) -> Self {
         self.max_idle = count;
@@ -267,9 +269,10 @@ impl Connector {
     ///
     /// A request for an `https` URI goes through a tunnel, for which CONNECT asks over HTTP/1.1. So
     /// the proxy learns the host, and nothing else. A request for an `http` URI is sent to the
-    /// proxy itself, unless it is CONNECT or [`plain`](Self::plain) is not HTTP/1.1: then it goes
-    /// through a tunnel too. The pool keeps connections through different proxies apart, and the
-    /// tunnel counts towards [`timeout`](Self::timeout).
+    /// proxy itself, unless it is CONNECT, or [`plain`](Self::plain) is not HTTP/1.1, or the proxy
+    /// has [`always_tunnel`](Proxy::always_tunnel): then it goes through a tunnel too. The pool
+    /// keeps connections through different proxies apart, and the tunnel counts towards
+    /// [`timeout`](Self::timeout).
     ///
     /// [`Client::send_through`](super::Client::send_through) ignores this function.
     ///
@@ -294,13 +297,16 @@ impl Connector {
         self
     }
 
-    /// Takes the proxies of the environment, as curl does: `HTTPS_PROXY`, `HTTP_PROXY`,
-    /// `ALL_PROXY` and `NO_PROXY`, or the same names in lower case. See
+    /// Takes the proxies of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY`, or the same names in lower case. See
     /// [`proxies`](Self::proxies). The variables are read now, and not again.
     ///
     /// A user name and a password in the URI of a proxy are sent to it. A variable that is no URI
     /// is ignored, and all are in a CGI program, whose client could set one. With a SOCKS proxy
-    /// requests fail with [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy).
+    /// requests fail with [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy). [`NoProxy`]
+    /// documents `NO_PROXY`. Without a port in its URI a proxy has port 80, or 443.
+    ///
+    /// [`NoProxy`]: super::NoProxy
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn proxies_from_env(mut self) -> Self {
@@ -335,7 +341,7 @@ impl Connector {
         let proxy = choose(&origin.uri())?.map(Arc::new);
         let is_simple = !origin.is_tls() && method != Method::CONNECT && self.plain == Plain::Http1;
         match proxy {
-            Some(proxy) if is_simple => Ok(Route::Forwarded(proxy)),
+            Some(proxy) if is_simple && !proxy.always_tunnels => Ok(Route::Forwarded(proxy)),
             proxy => {
                 origin.proxy = proxy;
                 Ok(Route::Direct(origin))

@@ -15,7 +15,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     ConnectorError, Error,
-    connection::{Doubt, Unwanted, is_unprocessed, is_unsent, source},
+    connection::{Doubt, Unwanted},
+    proof::{Proof, source},
 };
 use crate::{Body, BodyError};
 
@@ -81,25 +82,14 @@ impl Unread {
 enum Source {
     Spdy(Body),
     Http1(Incoming),
-    Http2(Incoming, Ends),
+    Http2(Incoming),
 }
 
-/// How a response over HTTP/2 can end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ends {
-    /// Only with END_STREAM, because the request was complete before.
-    InOrder,
-    /// Also with a reset and NO_ERROR after it, which stops the rest of the request (RFC 9113
-    /// section 8.1).
-    Early,
-}
-
-impl Ends {
-    /// Returns whether a body that hyper takes for complete was cut short. hyper says the same of
-    /// every body that is reset with NO_ERROR, wherever that happens.
-    fn is_cut(self, body: &Incoming) -> bool {
-        !body.is_end_stream() && (self == Self::InOrder || body.size_hint().lower() > 0)
-    }
+/// Returns whether a body that hyper takes for complete was cut short. hyper says the same of every
+/// body that is reset with NO_ERROR. A server may send this reset to stop the rest of a request,
+/// but only behind the END_STREAM of its response (RFC 9113 section 8.1), which h2 remembers.
+fn is_cut(body: &Incoming) -> bool {
+    !body.is_end_stream() && body.size_hint().exact() != Some(0)
 }
 
 impl ResponseBody {
@@ -107,8 +97,8 @@ impl ResponseBody {
         Self::new(Source::Spdy(body), Unread::Shared(doubt))
     }
 
-    pub(super) fn http2(body: Incoming, ends: Ends, doubt: Doubt) -> Self {
-        Self::new(Source::Http2(body, ends), Unread::Shared(doubt))
+    pub(super) fn http2(body: Incoming, doubt: Doubt) -> Self {
+        Self::new(Source::Http2(body), Unread::Shared(doubt))
     }
 
     pub(super) fn http1(body: Incoming, unwanted: Unwanted) -> Self {
@@ -171,13 +161,13 @@ impl http_body::Body for ResponseBody {
         let is_unread = self.unread.is_some();
         let frame = ready!(match &mut self.source {
             Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
-            Source::Http1(body) | Source::Http2(body, _) => {
-                Pin::new(body).poll_frame(cx).map_err(FetchError::Http)
+            Source::Http1(body) | Source::Http2(body) => {
+                Pin::new(body).poll_frame(cx).map_err(FetchError::HttpBody)
             }
         });
         match (&frame, &self.source) {
             (Some(Ok(_)), _) => self.note(),
-            (None, Source::Http2(body, ends)) if is_unread && ends.is_cut(body) => {
+            (None, Source::Http2(body)) if is_unread && is_cut(body) => {
                 self.end();
                 return Poll::Ready(Some(Err(FetchError::CutShort)));
             }
@@ -190,7 +180,7 @@ impl http_body::Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Spdy(body) => body.is_end_stream(),
-            Source::Http1(body) | Source::Http2(body, _) => body.is_end_stream(),
+            Source::Http1(body) | Source::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -199,7 +189,7 @@ impl http_body::Body for ResponseBody {
             // hyper returns the length that a response to HEAD announces.
             _ if self.is_end_stream() => SizeHint::with_exact(0),
             Source::Spdy(body) => body.size_hint(),
-            Source::Http1(body) | Source::Http2(body, _) => body.size_hint(),
+            Source::Http1(body) | Source::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -214,8 +204,10 @@ pub enum FetchError {
     Spdy(Error),
     /// The body of the response failed over SPDY.
     Body(BodyError),
-    /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
+    /// The request failed over HTTP/2 or HTTP/1.1.
     Http(hyper::Error),
+    /// The body of the response failed over HTTP/2 or HTTP/1.1.
+    HttpBody(hyper::Error),
     /// The server broke the body of the response off over HTTP/2, with a reset that pretends that
     /// it is complete.
     CutShort,
@@ -232,8 +224,8 @@ impl FetchError {
         match self {
             Self::Connect(error) => error.is_connect(),
             Self::Spdy(error) => error.is_connect(),
-            Self::Body(_) | Self::CutShort | Self::TimedOut(_) => false,
-            Self::Http(error) => is_unsent(error),
+            Self::Body(_) | Self::HttpBody(_) | Self::CutShort | Self::TimedOut(_) => false,
+            Self::Http(error) => Proof::of_http(error) == Some(Proof::Unsent),
         }
     }
 
@@ -245,25 +237,41 @@ impl FetchError {
             Self::Connect(error) => error.is_timeout(),
             Self::Spdy(error) => error.is_timeout(),
             Self::Body(error) => error.is_timeout(),
-            Self::Http(error) => error.is_timeout(),
+            Self::Http(error) | Self::HttpBody(error) => error.is_timeout(),
             Self::CutShort => false,
             Self::TimedOut(_) => true,
         }
     }
 
-    /// Returns whether the server has certainly not acted on the request, so that it can be sent
-    /// again, whatever its method: nothing of it was sent, or the server reports that it was not
-    /// processed. `false` if that is unknown.
+    /// Returns whether it is proved that no application has looked at the request, so that it can
+    /// be sent again, whatever its method. `false` if that is unknown.
     ///
-    /// This includes a request that is invalid, which fails again unless it is changed.
+    /// | What happened before the head of the response | SPDY | HTTP/2 | HTTP/1.1 |
+    /// |---|---|---|---|
+    /// | there was no connection, or it took nothing of the request | yes | yes | yes |
+    /// | the request is invalid, and fails again unless it is changed | yes | yes | yes |
+    /// | RST_STREAM with REFUSED_STREAM | yes | yes | – |
+    /// | GOAWAY that names a lower stream | yes | with NO_ERROR | – |
+    /// | RST_STREAM with another status | no | no | – |
+    /// | the connection ended, or broke, behind the first byte of the request | no | no | no |
+    /// | a time limit ran out after that | no | no | no |
+    ///
+    /// After the head of the response it is always `false`, also if the server then says that it
+    /// has not processed the request: such a server contradicts itself.
+    ///
+    /// A write proves nothing. If a server has vanished without a word, the system takes the bytes
+    /// of a request for it, and only silence follows. No client can tell that from a server that
+    /// works on the request. So a request that is not idempotent fails then, as with other clients
+    /// of HTTP, although it was not processed. To lose less in this way, close unused connections
+    /// earlier ([`Connector::idle_timeout`](super::Connector::idle_timeout)), or let the
+    /// application recognize a request that comes twice, and repeat it.
     #[must_use]
     pub fn is_retry_safe(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_retry_safe(),
             Self::Spdy(error) => error.is_retry_safe(),
-            // The server may have the request, or has started to send its response.
-            Self::TimedOut(_) | Self::Body(_) | Self::CutShort => false,
-            Self::Http(error) => is_unprocessed(error),
+            Self::Http(error) => Proof::of_http(error).is_some(),
+            Self::TimedOut(_) | Self::Body(_) | Self::HttpBody(_) | Self::CutShort => false,
         }
     }
 
@@ -275,7 +283,9 @@ impl FetchError {
             Self::Connect(error) => error.is_remote(),
             Self::Spdy(error) => error.is_remote(),
             Self::Body(error) => error.is_remote(),
-            Self::Http(error) => source::<h2::Error>(error).is_some_and(h2::Error::is_remote),
+            Self::Http(error) | Self::HttpBody(error) => {
+                source::<h2::Error>(error).is_some_and(h2::Error::is_remote)
+            }
             Self::CutShort => true,
             Self::TimedOut(_) => false,
         }
@@ -298,7 +308,9 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(_) => f.write_str("request was not sent"),
-            Self::Body(_) | Self::CutShort => f.write_str("response ended early"),
+            Self::Body(_) | Self::HttpBody(_) | Self::CutShort => {
+                f.write_str("response ended early")
+            }
             Self::Spdy(_) | Self::Http(_) => f.write_str("request failed"),
             Self::TimedOut(limit) => write!(f, "request took longer than {limit:?}"),
         }
@@ -311,7 +323,7 @@ impl StdError for FetchError {
             Self::Connect(error) => error,
             Self::Spdy(error) => error,
             Self::Body(error) => error,
-            Self::Http(error) => error,
+            Self::Http(error) | Self::HttpBody(error) => error,
             Self::CutShort | Self::TimedOut(_) => return None,
         })
     }

@@ -117,7 +117,7 @@ pub enum InvalidTarget {
     Port,
     /// The host is neither a DNS name nor an IP address, which TLS requires.
     ServerName,
-    /// The environment names a proxy that does not speak HTTP, such as SOCKS.
+    /// The text that names a proxy is not the URL of one that speaks HTTP. It may be SOCKS.
     Proxy,
 }
 
@@ -130,7 +130,7 @@ impl fmt::Display for InvalidTarget {
             Self::UserInfo => "request URI contains user information",
             Self::Port => "invalid port in request URI",
             Self::ServerName => "the server name is not a valid DNS name",
-            Self::Proxy => "unsupported scheme of the proxy",
+            Self::Proxy => "the proxy is no http:// or https:// URL",
         })
     }
 }

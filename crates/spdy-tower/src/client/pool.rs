@@ -384,7 +384,7 @@ impl Attempts {
     /// Returns whether there may be another attempt after one that ended in this way.
     fn may_go_on(&mut self, outcome: Outcome) -> bool {
         let is_allowed = match outcome {
-            Outcome::Unsent | Outcome::Refused => self.count < ATTEMPTS,
+            Outcome::Unprocessed(_) => self.count < ATTEMPTS,
             Outcome::Lost => self.is_idempotent && !std::mem::replace(&mut self.is_lost, true),
             Outcome::Final => false,
         };

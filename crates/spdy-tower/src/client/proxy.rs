@@ -6,7 +6,13 @@ use http::{
     HeaderValue, Method, Request, Response, Uri,
     header::{HOST, PROXY_AUTHORIZATION},
 };
+#[cfg(feature = "proxy")]
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
+use tracing::debug;
+
+#[cfg(feature = "proxy")]
+use super::NoProxy;
 use super::{ConnectorError, Dialed, dial::Transport, origin::Origin};
 use crate::upgrade::{ConnectError, switch};
 
@@ -15,6 +21,8 @@ use crate::upgrade::{ConnectError, switch};
 pub struct Proxy {
     pub(super) origin: Origin,
     pub(super) authorization: Option<HeaderValue>,
+    /// Whether requests of HTTP/1.1 in plain text have tunnels too.
+    pub(super) always_tunnels: bool,
 }
 
 impl Proxy {
@@ -30,7 +38,40 @@ impl Proxy {
         Ok(Self {
             origin: Origin::of(uri)?,
             authorization: None,
+            always_tunnels: false,
         })
+    }
+
+    /// A proxy as users write it: `[SCHEME://][USER:PASSWORD@]HOST[:PORT]`. Without a scheme it is
+    /// `http`. The user and the password, in which `%40` is an `@`, become
+    /// [`authorization`](Self::authorization).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy), if the text is something else, or the
+    /// scheme another one, such as `socks5`. The error does not contain the text.
+    #[cfg(feature = "proxy")]
+    pub fn parse(text: &str) -> Result<Self, ConnectorError> {
+        let matcher = Matcher::builder().all(text).build();
+        let found = matcher.intercept(&Uri::from_static("http://host/"));
+        Self::found(&found.ok_or(UNSUPPORTED)?)
+    }
+
+    #[cfg(feature = "proxy")]
+    fn found(found: &Intercept) -> Result<Self, ConnectorError> {
+        let proxy = Self::new(found.uri()).map_err(|_| UNSUPPORTED)?;
+        Ok(match found.basic_auth() {
+            Some(value) => proxy.authorization(value.clone()),
+            None => proxy,
+        })
+    }
+
+    /// Sends requests of HTTP/1.1 in plain text through a tunnel too, instead of giving them to the
+    /// proxy to send on.
+    #[must_use]
+    pub const fn always_tunnel(mut self) -> Self {
+        self.always_tunnels = true;
+        self
     }
 
     /// Sets the `proxy-authorization` field that the proxy gets. It is marked as sensitive.
@@ -50,7 +91,10 @@ impl Proxy {
         let connect = self.connect(origin);
         let accepts = |response: &Response<_>| response.status().is_success();
         match switch(io, connect, accepts, 0).await {
-            Ok((_, tunnel)) => Ok(Dialed::new(tunnel)),
+            Ok((_, tunnel)) => {
+                debug!(to = %origin.authority(), "proxy has opened a tunnel");
+                Ok(Dialed::new(tunnel))
+            }
             Err(ConnectError::Refused(answer)) => Err(ConnectorError::Proxy(answer.status())),
             Err(ConnectError::Transport(error)) => Err(io::Error::other(error).into()),
         }
@@ -71,6 +115,21 @@ impl Proxy {
     }
 }
 
+/// Writes the scheme, the host and the port, and no user.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.origin.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
+        write!(f, "{scheme}://{}", self.origin.authority())
+    }
+}
+
+#[cfg(feature = "proxy")]
+const UNSUPPORTED: ConnectorError = ConnectorError::Target(super::InvalidTarget::Proxy);
+
 /// Chooses the proxy of an origin.
 #[derive(Clone)]
 pub(super) struct Proxies(pub(super) Arc<Choose>);
@@ -80,17 +139,16 @@ type Choose = dyn Fn(&Uri) -> Result<Option<Proxy>, ConnectorError> + Send + Syn
 impl Proxies {
     #[cfg(feature = "proxy")]
     pub(super) fn from_env() -> Self {
-        let matcher = hyper_util::client::proxy::matcher::Matcher::from_env();
+        let matcher = Matcher::from_env();
+        let names = ["NO_PROXY", "no_proxy"];
+        let list = names.iter().find_map(|name| std::env::var(name).ok());
+        let without = NoProxy::new(&list.unwrap_or_default());
         Self(Arc::new(move |uri| {
-            let Some(found) = matcher.intercept(uri) else {
+            if without.contains(uri) {
                 return Ok(None);
-            };
-            let proxy = Proxy::new(found.uri())
-                .map_err(|_| ConnectorError::Target(super::InvalidTarget::Proxy))?;
-            Ok(Some(match found.basic_auth() {
-                Some(value) => proxy.authorization(value.clone()),
-                None => proxy,
-            }))
+            }
+            let found = matcher.intercept(uri);
+            found.map(|found| Proxy::found(&found)).transpose()
         }))
     }
 }

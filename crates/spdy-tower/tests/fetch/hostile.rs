@@ -211,8 +211,14 @@ async fn bytes_right_behind_the_answer_of_a_proxy_belong_to_the_tunnel() {
     assert_eq!(get(&client).await.unwrap(), "ok");
 }
 
-/// Serves HTTP/2, and answers with this length, these bytes, and a reset.
-async fn cut_short(io: DuplexStream, announced: Option<u64>, bytes: &'static str, reason: Reason) {
+/// Serves HTTP/2, and answers with this length, these bytes, END_STREAM or not, and a reset.
+async fn cut_short(
+    io: DuplexStream,
+    announced: Option<u64>,
+    bytes: &'static str,
+    ends: bool,
+    reason: Reason,
+) {
     let mut connection = h2::server::handshake(io).await.unwrap();
     while let Some(Ok((_, mut respond))) = connection.accept().await {
         let mut response = Response::new(());
@@ -223,7 +229,7 @@ async fn cut_short(io: DuplexStream, announced: Option<u64>, bytes: &'static str
         }
         let mut send = respond.send_response(response, false).unwrap();
         if !bytes.is_empty() {
-            send.send_data(Bytes::from(bytes), false).unwrap();
+            send.send_data(Bytes::from(bytes), ends).unwrap();
         }
         tokio::spawn(async move {
             sleep(SECOND).await;
@@ -235,9 +241,9 @@ async fn cut_short(io: DuplexStream, announced: Option<u64>, bytes: &'static str
 #[tokio::test(start_paused = true)]
 async fn a_response_of_http2_that_is_cut_short_is_an_error() {
     for reason in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR] {
-        for (announced, body) in [(Some(9), ""), (Some(9), "body"), (None, "")] {
+        for (announced, body) in [(Some(9), ""), (Some(9), "body"), (None, ""), (None, "body")] {
             let network = Network::new(Duration::ZERO, move |io, _| {
-                cut_short(io, announced, "part", reason)
+                cut_short(io, announced, "part", false, reason)
             });
             let client = network.client(Plain::Http2);
             let response = ask(&client, "POST", "/", body).await.unwrap();
@@ -258,15 +264,21 @@ async fn a_response_of_http2_that_is_cut_short_is_an_error() {
 /// After a complete response the server may ask the client to send no more.
 #[tokio::test(start_paused = true)]
 async fn a_response_of_http2_that_comes_before_the_end_of_its_request_is_whole() {
-    for announced in [None, Some(4)] {
-        let network = Network::new(Duration::ZERO, move |io, _| async move {
-            cut_short(io, announced, "part", Reason::NO_ERROR).await;
-        });
-        let client = network.client(Plain::Http2);
-        let (_endless, body) = http_body_util::channel::Channel::<Bytes>::new(1);
-        let request = Request::post("http://a.test/").body(body).unwrap();
-        let response = client.send(request).await.unwrap();
-        assert_eq!(response.into_body().bytes(99).await.unwrap(), "part");
+    // All the announced bytes are enough.
+    for (announced, ends) in [(None, true), (Some(4), true), (Some(4), false)] {
+        for pause in [Duration::ZERO, 2 * SECOND] {
+            let network = Network::new(Duration::ZERO, move |io, _| {
+                cut_short(io, announced, "part", ends, Reason::NO_ERROR)
+            });
+            let client = network.client(Plain::Http2);
+            let (_endless, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+            let request = Request::post("http://a.test/").body(body).unwrap();
+            let response = client.send(request).await.unwrap();
+            // The reset may come before the bytes are read.
+            sleep(pause).await;
+            let read = response.into_body().bytes(99).await;
+            assert_eq!(read.unwrap(), "part", "{announced:?} {ends} {pause:?}");
+        }
     }
 }
 

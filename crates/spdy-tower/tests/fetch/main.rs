@@ -6,6 +6,7 @@ mod dead;
 mod helpers;
 mod hostile;
 mod network;
+mod proof;
 mod proxies;
 mod reach;
 mod retries;

@@ -211,6 +211,46 @@ async fn connections_by_different_proxies_are_not_shared() {
     assert_eq!((one.count(), other.count(), server.count()), (1, 1, 3));
 }
 
+/// As with curl's `--proxytunnel`.
+#[tokio::test]
+async fn requests_in_plain_text_have_a_tunnel_if_that_is_wanted() {
+    let server = Server::new(async |socket, _| super::http1_on(socket, router()).await).await;
+    let (proxy, heads) = proxy(server.address, None).await;
+    let through = through(&proxy.uri("http", "/")).always_tunnel();
+    let client = by(untrusting(), through);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, "http://localhost:80/").await, "HTTP/1.1");
+    }
+    let expected = "CONNECT localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n";
+    assert_eq!(*heads.lock().unwrap(), [expected]);
+}
+
+#[test]
+fn a_proxy_is_read_as_users_write_it() {
+    for (text, expected) in [
+        ("http://a.test:3128", "http://a.test:3128"),
+        ("a.test:3128", "http://a.test:3128"),
+        ("https://A.test/", "https://a.test:443"),
+        ("http://me:open%20sesame@a.test:1", "http://a.test:1"),
+        ("http://[::1]:1", "http://[::1]:1"),
+    ] {
+        let proxy = Proxy::parse(text).unwrap();
+        assert_eq!(proxy.to_string(), expected, "{text}");
+        assert!(!format!("{proxy:?} {proxy:#?}").contains("sesame"));
+    }
+    for text in [
+        "socks5://me:sesame@a.test",
+        "ftp://a.test",
+        "",
+        "http://",
+        "a b",
+    ] {
+        let error = Proxy::parse(text).unwrap_err();
+        let expected = ConnectorError::Target(InvalidTarget::Proxy);
+        assert_eq!(format!("{error:?}"), format!("{expected:?}"), "{text}");
+    }
+}
+
 #[test]
 fn a_proxy_has_a_scheme_of_http_and_no_user() {
     for (uri, expected) in [
@@ -246,7 +286,10 @@ async fn the_environment_names_proxies() {
             format!("http://me:open%20sesame@127.0.0.1:{port}"),
         )
         .env("HTTP_PROXY", "socks5://127.0.0.1:1")
-        .env("NO_PROXY", "localhost")
+        .env(
+            "NO_PROXY",
+            format!("a.test:8, localhost:{}", server.address.port()),
+        )
         .output()
         .await
         .unwrap();

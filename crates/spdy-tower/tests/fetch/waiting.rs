@@ -380,7 +380,7 @@ async fn few_connections_rest_for_one_origin_and_none_for_too_many() {
     let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
     let client = network.client(Plain::Http1);
     at_once(&client, 20).await;
-    sleep(ms(1)).await;
+    sleep(ms(3100)).await;
     assert_eq!((network.most(), network.open()), (20, 8));
 
     for number in 0..200 {
@@ -400,10 +400,45 @@ async fn as_many_connections_rest_as_the_connector_allows() {
         let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
         let connector = network.connector(Plain::Http1).max_idle(max_idle);
         let client = Client::new(connector);
-        at_once(&client, 20).await;
-        sleep(ms(1)).await;
-        assert_eq!((network.most(), network.open()), (20, expected));
+        for _ in 0..2 {
+            at_once(&client, 20).await;
+            sleep(ms(3100)).await;
+            assert_eq!((network.most(), network.open()), (20, expected));
+        }
     }
+}
+
+/// Those that rest above the limit stay for a while, and the requests of the next burst use them.
+#[tokio::test(start_paused = true)]
+async fn a_burst_finds_the_connections_of_the_one_before() {
+    for (max_idle, pause, made) in [
+        (8, 1, 20),
+        (8, 2900, 20),
+        (8, 3100, 32),
+        (1, 2900, 20),
+        (0, 1, 40),
+    ] {
+        let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
+        let connector = network.connector(Plain::Http1).max_idle(max_idle);
+        let client = Client::new(connector);
+        at_once(&client, 20).await;
+        sleep(ms(pause)).await;
+        at_once(&client, 20).await;
+        assert_eq!(network.made(), made, "{max_idle} {pause}");
+    }
+}
+
+/// A few requests at a time do not keep what a burst has left.
+#[tokio::test(start_paused = true)]
+async fn connections_above_the_limit_go_although_others_are_used() {
+    let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
+    let client = network.client(Plain::Http1);
+    at_once(&client, 20).await;
+    for _ in 0..40 {
+        at_once(&client, 2).await;
+        sleep(ms(90)).await;
+    }
+    assert_eq!(network.open(), 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,7 +451,7 @@ async fn few_connections_rest_that_were_made_for_requests_that_were_given_up() {
         requests.spawn(async move { timeout(ms(5), get(&client)).await.is_err() });
     }
     assert_eq!(requests.join_all().await, [true; 20]);
-    sleep(ms(10)).await;
+    sleep(ms(3100)).await;
     assert_eq!((network.made(), network.open()), (20, 8));
 }
 

@@ -1,5 +1,7 @@
 //! Idle connections of HTTP/1.1.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -46,9 +48,17 @@ impl Resting {
         is_one
     }
 
-    /// Closes the connections that have been idle longest, until no more than `most` are left.
-    pub(super) fn trim(&mut self, most: usize, todo: &mut Todo) {
-        self.close_first(self.0.len().saturating_sub(most), todo);
+    /// Closes the connections above `most` that have been idle for [`SURPLUS`], or for any time if
+    /// `most` is 0. Returns when the next one is due.
+    pub(super) fn trim(&mut self, most: usize, todo: &mut Todo) -> Option<Instant> {
+        let surplus = self.0.len().saturating_sub(most);
+        let patience = if most == 0 { Duration::ZERO } else { SURPLUS };
+        let now = Instant::now();
+        let over = self.0[..surplus].iter();
+        let due = over.take_while(|rests| rests.since + patience <= now);
+        let due = due.count();
+        self.close_first(due, todo);
+        (due < surplus).then(|| self.0[0].since + patience)
     }
 
     pub(super) fn close_all(&mut self, todo: &mut Todo) {
@@ -73,3 +83,7 @@ impl Resting {
         Some(rests.since)
     }
 }
+
+/// How long idle connections above the limit are kept. One burst of requests that follows another
+/// finds the connections of the first.
+const SURPLUS: Duration = Duration::from_secs(3);

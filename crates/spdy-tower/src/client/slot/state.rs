@@ -1,6 +1,7 @@
 //! The state of a slot, and where connections and waiting requests meet.
 
 use std::{
+    mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) places: usize,
     /// How many connections are being made.
     pub(super) attempts: usize,
+    /// Whether a task closes the idle connections above the limit when they are due.
+    pub(super) is_trimming: bool,
     next_id: u64,
 }
 
@@ -84,7 +87,10 @@ impl State {
         if !self.waiting.is_empty() && self.attempts == 0 {
             self.make_room(todo);
         }
-        self.resting.trim(slot.connector.max_idle, todo);
+        let has_surplus = self.resting.trim(slot.connector.max_idle, todo).is_some();
+        if has_surplus && !mem::replace(&mut self.is_trimming, true) {
+            todo.trimmed = Some(me);
+        }
     }
 
     /// Closes a connection that the waiting requests cannot use, to free a place for another one.
@@ -183,6 +189,7 @@ pub(super) struct Todo {
     attempts: Vec<Attempt>,
     cut: Vec<Arc<Line>>,
     closed: Vec<Connection>,
+    trimmed: Option<Arc<Slot>>,
 }
 
 impl Todo {
@@ -213,5 +220,8 @@ impl Todo {
             line.cut();
         }
         drop(self.closed);
+        if let Some(slot) = self.trimmed {
+            slot.trim_when_due();
+        }
     }
 }
