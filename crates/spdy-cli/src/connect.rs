@@ -3,33 +3,38 @@
 //! The protocol of an open connection is known, and is always one of the protocols in the
 //! [`Offer`].
 
+mod cures;
+mod requests;
+
 use std::{
     error::Error,
-    io, iter,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{Request, Response};
-use http_body::Body;
-use http_body_util::Full;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::ClientConfig;
 use spdy_tower::{
-    BoxError, Protocol,
-    client::{self, Client, ConnectorError, FetchError, Plain, ResponseBody},
-    session::{Config, ForeignProtocol, Session, SessionError},
+    Protocol,
+    client::{self, Client, ConnectorError, Plain},
+    session::{Config, Session},
 };
 use tokio::{sync::mpsc, time::timeout};
 
+use self::cures::{again, cured};
+pub(crate) use self::{
+    cures::reason,
+    requests::{Payload, Requests, protocol},
+};
 use crate::{
     counted::{Tcp, Wire},
-    failure::{Again, Exit, Failure, sentence},
+    failure::{Exit, Failure},
     flags::Reach,
     http2,
     offer::Offer,
     origin::Origin,
+    proxies::Proxies,
     route::Route,
     tls, wire,
 };
@@ -42,6 +47,7 @@ pub(crate) struct Connector {
     tls: Arc<ClientConfig>,
     timeout: Duration,
     routes: Arc<[Route]>,
+    proxies: Option<Arc<Proxies>>,
     verbose: bool,
 }
 
@@ -80,8 +86,18 @@ impl Connector {
             tls: Arc::new(tls),
             timeout: reach.connect_timeout,
             routes: reach.routes(),
+            proxies: None,
             verbose: reach.verbose,
         })
+    }
+
+    /// Sets the proxies. Without this call there are none.
+    pub(crate) fn through(mut self, proxies: Proxies) -> Self {
+        let proxies = Arc::new(proxies);
+        let chosen = Arc::clone(&proxies);
+        self.connector = self.connector.proxies(move |url| chosen.of(url));
+        self.proxies = Some(proxies);
+        self
     }
 
     /// Sets the receive windows, in bytes, of each stream and of the session.
@@ -103,8 +119,9 @@ impl Connector {
             routes: Arc::clone(&self.routes),
             verbose: self.verbose,
         }));
-        let connected = client.connect(&origin.uri()).await;
-        let connected = connected.map_err(|error| self.failure(origin, &error))?;
+        let requests = self.requests(client, &wire);
+        let connected = requests.client.connect(&origin.uri()).await;
+        let connected = connected.map_err(|error| self.failure(origin, &requests, &error))?;
         let protocol = connected.protocol();
         let is_spdy = matches!(protocol, Protocol::Spdy(_));
         if self.offer.upgrade && !self.offer.falls_back && !is_spdy {
@@ -112,8 +129,8 @@ impl Connector {
             return Err(Failure::new(Exit::Connect, message));
         }
         Ok(Connection {
-            requests: self.requests(client),
             session: connected.session().cloned(),
+            requests,
             http2: None,
             protocol,
             wire,
@@ -139,13 +156,14 @@ impl Connector {
             verbose: false,
         };
         let opened = http2::open(&tcp, &self.tls, origin, self.timeout).await;
-        let requests = opened.map_err(|error| self.failure(origin, &error))?;
         let protocol = Protocol::Http2;
         let client = Client::new(self.connector.clone().dial(tcp));
+        let requests = self.requests(client, &wire);
+        let http2 = opened.map_err(|error| self.failure(origin, &requests, &error))?;
         Ok(Connection {
-            requests: self.requests(client),
+            requests,
             session: None,
-            http2: Some(requests),
+            http2: Some(http2),
             protocol,
             wire,
             took: start.elapsed(),
@@ -153,29 +171,40 @@ impl Connector {
         })
     }
 
-    const fn requests(&self, client: Client) -> Requests {
-        let verbose = self.verbose;
-        Requests { client, verbose }
+    fn requests(&self, client: Client, wire: &Arc<Wire>) -> Requests {
+        Requests {
+            client,
+            wire: Arc::clone(wire),
+            proxies: self.proxies.clone(),
+            plain: self.offer.plain,
+            verbose: self.verbose,
+        }
     }
 
-    fn failure(&self, origin: &Origin, error: &ConnectorError) -> Failure {
+    fn failure(&self, origin: &Origin, requests: &Requests, error: &ConnectorError) -> Failure {
+        if let ConnectorError::Protocol = error {
+            let offered: Vec<_> = self.offer.alpn.iter().map(|it| it.token()).collect();
+            let (offered, cure) = (offered.join(", "), self.offer.cure);
+            let message = format!("{origin} does not support {offered}: {cure}");
+            return Failure::new(Exit::Connect, message);
+        }
+        let url = origin.uri();
+        let through = match requests.proxy(&url) {
+            Some(proxy) => format!(" through the proxy {proxy}"),
+            None => String::new(),
+        };
+        let cannot = format!("cannot connect to {origin}{through}");
+        if let Some(foreign) = requests.foreign(&url) {
+            return Failure::new(Exit::Connect, format!("{cannot}: {foreign}"));
+        }
         let cause: &(dyn Error + 'static) = match error {
-            ConnectorError::Protocol => {
-                let offered: Vec<_> = self.offer.alpn.iter().map(|it| it.token()).collect();
-                let offered = offered.join(", ");
-                let message = format!("{origin} does not support {offered}: {OTHERS}");
-                return Failure::new(Exit::Connect, message);
-            }
             ConnectorError::Transport(error) => &**error,
             error => error,
         };
-        let message = format!("cannot connect to {origin}: {}", cured(cause));
+        let message = format!("{cannot}: {}", cured(cause));
         Failure::new(Exit::Connect, message).again(again(error))
     }
 }
-
-/// What to try if a server refuses the offered protocols.
-const OTHERS: &str = "try --http2 or --http1, or leave out --version";
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -201,137 +230,5 @@ impl Connection {
     }
 }
 
-/// Sends requests over a connection. When that connection has ended, or a request is for another
-/// origin, the client opens another one.
-#[derive(Clone)]
-pub(crate) struct Requests {
-    client: Client,
-    verbose: bool,
-}
-
-/// The body of a request.
-pub(crate) type Payload = Full<Bytes>;
-
-impl Requests {
-    /// Sends a request, and returns the response when its head has arrived.
-    pub(crate) async fn send<B>(
-        &self,
-        request: Request<B>,
-    ) -> Result<Response<ResponseBody>, Failure>
-    where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        if self.verbose {
-            let connected = self.client.connect(request.uri()).await;
-            let connected = connected.map_err(|error| refused(&error.into()))?;
-            wire::sent(connected.protocol(), &request);
-        }
-        let response = self.client.send(request).await;
-        let response = response.map_err(|error| refused(&error))?;
-        if self.verbose {
-            wire::received(protocol(&response), &response);
-        }
-        Ok(response)
-    }
-}
-
-/// Returns the protocol over which a response has come.
-pub(crate) fn protocol<B>(response: &Response<B>) -> Protocol {
-    let protocol = response.extensions().get();
-    *protocol.expect("the client records the protocol of each response")
-}
-
-fn refused(error: &FetchError) -> Failure {
-    let (exit, again) = match error {
-        FetchError::Connect(error) => (Exit::Connect, again(error)),
-        error if error.is_retry_safe() => (Exit::Exchange, Again::Safely),
-        _ => (Exit::Exchange, Again::Perhaps),
-    };
-    Failure::new(exit, reason(error)).again(again)
-}
-
-/// Returns whether a connection may be possible later. A certificate stays as it is.
-fn again(error: &ConnectorError) -> Again {
-    let mut causes = iter::successors(Some(error as &(dyn Error + 'static)), |&it| it.source());
-    match error {
-        ConnectorError::Transport(_) if causes.all(|cause| !is_certificate(cause)) => Again::Safely,
-        _ => Again::Never,
-    }
-}
-
-fn is_certificate(error: &(dyn Error + 'static)) -> bool {
-    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// Returns the reason why a request or the body of its response failed.
-///
-/// The text leaves out the outermost message, which only says that the request failed.
-pub(crate) fn reason(error: &FetchError) -> String {
-    match error.source() {
-        Some(cause) => cured(cause),
-        None => sentence(error),
-    }
-}
-
-/// Returns an error as a sentence, with what to do about it if that is known.
-fn cured(error: &(dyn Error + 'static)) -> String {
-    let mut causes = iter::successors(Some(error), |&error| error.source());
-    let text = sentence(error);
-    match causes.find_map(cure) {
-        Some(cure) => format!("{text}: {cure}"),
-        None => text,
-    }
-}
-
-/// Returns what to do about an error.
-fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if let Some(SessionError::Foreign(protocol)) = error.downcast_ref() {
-        return Some(match protocol {
-            ForeignProtocol::Http1 => "try --http1",
-            ForeignProtocol::Http2 => "try --http2",
-            ForeignProtocol::Tls => "try https://",
-            _ => return None,
-        });
-    }
-    match tls_error(error)? {
-        rustls::Error::InvalidCertificate(reason) => Some(match reason {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "trust it by --cacert FILE, or accept any certificate by --insecure"
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "use a name of the certificate in the URL, and --connect-to for the address"
-            }
-            _ => "accept any certificate by --insecure",
-        }),
-        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS there: try http://"),
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            Some("give a certificate by --cert")
-        }
-        _ => None,
-    }
-}
-
-/// Returns the error of TLS that this error is or contains.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) => error.get_ref()?.downcast_ref(),
-        None => error.downcast_ref(),
-    }
-}
-
 /// How long the session reads the transport after it has closed its own side.
 const LINGER: Duration = Duration::from_millis(200);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cure_is_found_below_other_errors() {
-        let missing = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
-        let error = ConnectorError::from(io::Error::other(missing));
-        assert!(cured(&error).ends_with(": give a certificate by --cert"));
-        let error = ConnectorError::from(io::Error::other("no cure"));
-        assert!(cured(&error).ends_with("failed: no cure"));
-    }
-}

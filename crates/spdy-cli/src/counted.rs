@@ -1,10 +1,10 @@
-//! A TCP transport that counts its bytes and reports when it is closed.
+//! A TCP transport that counts its bytes, keeps the first of them, and reports when it is closed.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -17,19 +17,36 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{route::Route, wire};
+use crate::{route::Route, speech::Speech, wire};
 
 /// The number of bytes on the wire, including TLS and framing.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
     received: AtomicU64,
     sent: AtomicU64,
+    /// The first bytes that the server has sent on the newest connection.
+    first: Mutex<Vec<u8>>,
 }
 
 impl Wire {
     /// Returns the bytes received and the bytes sent.
     pub(crate) fn bytes(&self) -> [u64; 2] {
         [&self.received, &self.sent].map(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// Returns what the server of the newest connection speaks without TLS, if that is known.
+    pub(crate) fn speech(&self) -> Option<Speech> {
+        Speech::recognize(&self.first.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns whether the server of the newest connection has sent nothing.
+    pub(crate) fn is_mute(&self) -> bool {
+        let first = self.first.lock();
+        first.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn change_first(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.first.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -57,9 +74,11 @@ impl Dial for Tcp {
             if verbose {
                 wire::note(format_args!("connected to {}", io.peer_addr()?));
             }
+            wire.change_first(Vec::clear);
             let counted = Counted {
                 io,
                 wire,
+                early: FIRST,
                 _open: open,
             };
             Ok(Box::new(counted) as Box<dyn Transport>)
@@ -71,8 +90,13 @@ impl Dial for Tcp {
 struct Counted {
     io: TcpStream,
     wire: Arc<Wire>,
+    /// How many of the first bytes are still to come.
+    early: usize,
     _open: mpsc::Sender<()>,
 }
+
+/// Enough to recognize each protocol.
+const FIRST: usize = 9;
 
 impl Counted {
     /// Counts what a write has sent.
@@ -93,6 +117,12 @@ impl AsyncRead for Counted {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         let bytes = buffer.filled().len() - before;
+        let early = self.early.min(bytes);
+        if early > 0 {
+            self.early -= early;
+            let first = &buffer.filled()[before..before + early];
+            self.wire.change_first(|kept| kept.extend_from_slice(first));
+        }
         self.wire
             .received
             .fetch_add(bytes as u64, Ordering::Relaxed);

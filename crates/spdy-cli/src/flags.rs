@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    ArgAction, Args, CommandFactory, Error, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use clap_complete::Shell;
 use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
@@ -18,6 +21,7 @@ use super::{
     get::{Format, Start},
     manual,
     origin::Url,
+    proxies::Chosen,
     route::Route,
 };
 
@@ -50,7 +54,7 @@ impl Flags {
     /// Ends the process if the command line only asks for a text, such as `--help` or `--man`, or
     /// if it is invalid.
     pub(crate) fn from_command_line() -> Command {
-        let flags = Self::parse();
+        let flags = Self::try_parse().unwrap_or_else(|error| without_secret(error).exit());
         if let Some(text) = manual::wanted(Self::command(), flags.completions, flags.man.as_deref())
         {
             manual::print_and_exit(&text);
@@ -59,6 +63,17 @@ impl Flags {
             .command
             .expect("clap requires an argument, and the options without a command are handled")
     }
+}
+
+/// Hides what may be a user and a password in the value that an error is about.
+fn without_secret(mut error: Error) -> Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((_, host)) = value.rsplit_once('@')
+    {
+        let hidden = ContextValue::String(format!("***@{host}"));
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +140,9 @@ pub(crate) struct Get {
 
     #[command(flatten)]
     pub(crate) reach: Reach,
+
+    #[command(flatten)]
+    pub(crate) via: Via,
 }
 
 /// What the requests of `get` contain.
@@ -271,6 +289,9 @@ pub(crate) struct Ping {
 
     #[command(flatten)]
     pub(crate) reach: Reach,
+
+    #[command(flatten)]
+    pub(crate) via: Via,
 }
 
 /// Sends many requests and reports the rate and the latency of the responses
@@ -279,7 +300,7 @@ pub(crate) struct Ping {
 /// time that the request waits for a free stream; with --rate it begins when the request was due.
 /// Bytes on the wire are those of TCP, which include TLS and framing. A connection that ends is
 /// opened again: for up to --connect-timeout, if the server refuses. Ctrl-C ends the requests, and
-/// the report is about those that are complete.
+/// the report is about those that are complete. No proxy is used, also none of the environment.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub(crate) struct Load {
@@ -450,6 +471,40 @@ pub(crate) struct Reach {
     pub(crate) verbose: bool,
 }
 
+/// The options of proxies.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Proxy")]
+pub(crate) struct Via {
+    /// Use this proxy, [http[s]://][USER:PASSWORD@]HOST[:PORT]; "" means no
+    /// proxy
+    ///
+    /// Without a port it is 1080, or 443 for https://. The proxy opens a tunnel with CONNECT, and
+    /// learns the host and the port alone. Only with --http1 it gets the requests for http:// URLs
+    /// themselves, to send them on, unless --proxytunnel is set. Without this option the variables
+    /// http_proxy (in lower case only), HTTPS_PROXY and ALL_PROXY name the proxies.
+    ///
+    /// A proxy finds the addresses of hosts by itself. So --resolve and --connect-to apply to the
+    /// proxy.
+    #[arg(short = 'x', long, value_name = "URL", value_parser = Chosen::parse)]
+    pub(crate) proxy: Option<Chosen>,
+
+    /// Send this user and password to the proxy by basic authentication
+    #[arg(short = 'U', long, value_name = "USER:PASSWORD", value_parser = values::user)]
+    pub(crate) proxy_user: Option<HeaderValue>,
+
+    /// Use a tunnel through the proxy also with --http1 for http:// URLs
+    #[arg(short = 'p', long)]
+    pub(crate) proxytunnel: bool,
+
+    /// Use no proxy for these hosts, instead of those in NO_PROXY
+    ///
+    /// The list is separated by commas. An entry is a domain with all its subdomains, an IP
+    /// address, a network such as 10.0.0.0/8, or * for all hosts. With a port, as in a.test:8443,
+    /// it is for that port alone.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) noproxy: Option<String>,
+}
+
 impl Reach {
     /// Returns the URL to connect to, which differs from `url` if `--plain` is set.
     pub(crate) fn reached(&self, url: &Url) -> Url {
@@ -473,6 +528,7 @@ Examples:
   spdy get -v --version 3 http://127.0.0.1:8080/ http://127.0.0.1:8080/style.css
   spdy get -L -O https://localhost:8443/logo.svg
   spdy get -T big.bin https://localhost:8443/files/
+  spdy get -x http://proxy.test:3128 -U me:secret https://a.test/
   spdy ping -n 10 https://localhost:8443/
   spdy load -c 10 -m 10 -n 100000 http://127.0.0.1:8080/hello
   spdy load -c 10 -m 10 -D 30s --rate 5000 --warm-up 2s --h2 http://127.0.0.1:8080/hello
@@ -480,12 +536,14 @@ Examples:
 
 Environment:
   SSLKEYLOGFILE  a file to which the secrets of TLS are appended, for programs like Wireshark
+  http_proxy, HTTPS_PROXY, ALL_PROXY, NO_PROXY  the proxies of get and ping, and hosts without one
 
 Exit status:
   0  every request received a complete response, of any status
   1  a response is missing or incomplete, a session was lost, or a recording is not valid SPDY
   2  the arguments are invalid
-  3  no connection: name lookup, TCP or TLS failed, or the server does not support the protocol
+  3  no connection: name lookup, TCP or TLS failed, the server does not support the protocol, or
+     the proxy refuses
   4  a file or standard output could not be read or written
   5  a response has status 400 or above (get --fail and --fail-with-body, and load)
   130  Ctrl-C; get has kept what had arrived, ping and load have reported on what was complete
@@ -508,6 +566,21 @@ mod tests {
     }
 
     #[test]
+    fn no_error_shows_a_password() {
+        for words in [
+            "spdy get https://me:secret@a.test/",
+            "spdy get https://me:sec/ret@a.test/",
+            "spdy get -x socks5://me:secret@a.test http://a/",
+            "spdy ping -x me:secret@: http://a/",
+            "spdy load me:secret@a.test",
+        ] {
+            let error = Flags::try_parse_from(words.split(' ')).unwrap_err();
+            let error = without_secret(error).to_string();
+            assert!(!error.contains("sec") && error.contains("***@"), "{error}");
+        }
+    }
+
+    #[test]
     fn invalid_command_lines_are_refused() {
         for words in [
             "spdy",
@@ -521,6 +594,8 @@ mod tests {
             "spdy get -H nothing http://a/",
             "spdy get -X CONNECT http://a/",
             "spdy get --insecure --cacert f https://a/",
+            "spdy get -x socks5://a.test http://a/",
+            "spdy load -x http://a.test http://a/",
             "spdy ping -n 0 http://a/",
             "spdy load --h2 --version 3 http://a/",
             "spdy load -c 0 http://a/",

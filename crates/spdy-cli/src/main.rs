@@ -16,7 +16,9 @@ mod manual;
 mod offer;
 mod origin;
 mod ping;
+mod proxies;
 mod route;
+mod speech;
 mod tls;
 mod wire;
 

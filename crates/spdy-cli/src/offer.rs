@@ -19,6 +19,8 @@ pub(crate) struct Offer {
     pub(crate) upgrade: bool,
     /// Whether the client uses HTTP/1.1 if the server does not support ALPN or the upgrade.
     pub(crate) falls_back: bool,
+    /// What to try if the server supports nothing of this.
+    pub(crate) cure: &'static str,
 }
 
 impl Offer {
@@ -29,6 +31,11 @@ impl Offer {
             plain: protocol,
             upgrade: false,
             falls_back: false,
+            cure: match protocol {
+                Protocol::Spdy(_) => OTHERS,
+                Protocol::Http2 => "try --http1, or leave out --http2",
+                Protocol::Http1 => "try --http2, or leave out --http1",
+            },
         }
     }
 
@@ -64,9 +71,13 @@ impl Reach {
             plain: Protocol::Spdy(self.version.unwrap_or(Version::V3_1)),
             upgrade: false,
             falls_back: false,
+            cure: OTHERS,
         })
     }
 }
+
+/// What to try if a server does not support SPDY, or not this version.
+const OTHERS: &str = "try --http2 or --http1, or leave out --version";
 
 impl Get {
     /// Offers SPDY, then HTTP/2 and HTTP/1.1, or only the protocol that the flags require.

@@ -43,6 +43,9 @@ impl Url {
     /// Parses a URL of the command line. The fragment is left out: clients do not send it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.split('#').next().unwrap_or_default();
+        if !text.contains("://") && text.contains('@') {
+            return Err(SCHEME.into());
+        }
         if !text.contains("://") {
             return Err(format!("{SCHEME}: try https://{text} or http://{text}"));
         }
@@ -133,6 +136,17 @@ fn invalid(text: &str) -> &'static str {
     "the host must be ASCII: write an international name in its form that begins with xn--"
 }
 
+/// Replaces the user and the password of a URL.
+pub(crate) fn without_user(url: &str) -> String {
+    let start = url.find("://").map_or(0, |colon| colon + 3);
+    let (scheme, rest) = url.split_at(start);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}***{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
 /// Encodes everything but letters, digits and the four signs that are never encoded.
 pub(crate) fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::new();
@@ -189,6 +203,19 @@ mod tests {
         }
         let refused = Url::parse("http://b\u{fc}cher.test/").unwrap_err();
         assert!(refused.contains("xn--"), "{refused}");
+    }
+
+    #[test]
+    fn a_user_is_replaced_and_nothing_else() {
+        for (url, expected) in [
+            ("http://u:p@a.test/x@y", "http://***@a.test/x@y"),
+            ("http://u@p@a.test?x", "http://***@a.test?x"),
+            ("//u:p@a.test", "//u:p@a.test"),
+            ("http://a.test/x@y", "http://a.test/x@y"),
+            ("/x?a://b@c", "/x?a://***@c"),
+        ] {
+            assert_eq!(without_user(url), expected);
+        }
     }
 
     #[test]

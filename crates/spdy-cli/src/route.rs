@@ -16,7 +16,10 @@ impl Route {
         let parse = || {
             let (host, rest) = host(text)?;
             let (number, address) = rest.split_once(':')?;
-            let address = address.trim_start_matches('[').trim_end_matches(']');
+            let bare = address
+                .strip_prefix('[')
+                .and_then(|it| it.strip_suffix(']'));
+            let address = bare.unwrap_or(address);
             let address: std::net::IpAddr = address.parse().ok()?;
             Some(Self {
                 from: (host.filter(|host| host != "*"), port(number)?),
@@ -88,7 +91,7 @@ mod tests {
         assert_eq!(of(&route, "::1", 443).as_deref(), Some("b.test 8443"));
         let route = Route::connect_to("::b.test:").unwrap();
         assert_eq!(of(&route, "c.test", 1).as_deref(), Some("b.test 1"));
-        for text in ["", "a", "a:443", "a:443:b.test", "a:x:::1"] {
+        for text in ["", "a", "a:443", "a:443:b.test", "a:x:::1", "a:443:[::1"] {
             assert!(Route::resolve(text).is_err(), "{text}");
         }
         for text in ["", "a:1", "a:1:b", "a:1:b:x", "a:65536:b:1"] {

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{
+    HeaderMap, Request, Response,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE},
+};
 use spdy_tower::Protocol;
 use tracing::{
     Event, Level, Subscriber,
@@ -53,17 +56,19 @@ pub(crate) fn received<B>(protocol: Protocol, response: &Response<B>) {
     trace!(target: TARGET, "< {token} {}{fields}", response.status());
 }
 
-/// Formats header fields, one on each line.
+/// Formats header fields, one on each line. Those of which SPDY shows no values have none here.
 struct Fields<'a>(&'a HeaderMap);
 
 impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE];
         self.0.iter().try_for_each(|(name, value)| {
-            write!(
-                f,
-                "\n             {name}: {}",
-                value.as_bytes().escape_ascii()
-            )
+            write!(f, "\n             {name}: ")?;
+            if value.is_sensitive() || secret.contains(name) {
+                f.write_str("<sensitive>")
+            } else {
+                write!(f, "{}", value.as_bytes().escape_ascii())
+            }
         })
     }
 }

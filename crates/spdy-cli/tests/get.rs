@@ -13,7 +13,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use self::common::{SPDY, Site, directory, spdy, spdy_reading};
+use self::common::{SPDY, Site, directory, spdy, spdy_reading, tool};
 
 #[test]
 fn get_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
@@ -31,7 +31,7 @@ fn get_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
 fn output_with_a_dash_is_standard_output() {
     let site = Site::start("dash");
     let directory = directory("dash-out");
-    let output = Command::new(SPDY)
+    let output = tool()
         .args(["get", "--output", "-", &site.http("/hello")])
         .current_dir(&directory)
         .output()
@@ -254,7 +254,8 @@ fn a_server_of_another_protocol_is_named_in_the_message() {
     });
     let ran = spdy(&["get", "--version", "3.1", &format!("http://{address}/")]);
     assert!(
-        ran.failure(1).contains("peer speaks HTTP/1.1 and not SPDY"),
+        ran.failure(1)
+            .contains("the server speaks HTTP/1.1 and not SPDY/3.1: try --http1"),
         "{ran:?}"
     );
 }

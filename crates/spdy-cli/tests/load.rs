@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     pin::pin,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +31,7 @@ use tokio::{
     time::sleep,
 };
 
-use self::common::{Running, SPDY, run, spdy};
+use self::common::{Running, SPDY, interrupt, run, spdy, tool};
 
 const PROTOCOLS: [&[&str]; 4] = [
     &["--version", "3.1"],
@@ -256,7 +256,7 @@ async fn ctrl_c_ends_the_requests_with_a_report() {
     let it = Counted::start().await;
     for protocol in PROTOCOLS {
         let url = it.url("/");
-        let child = Command::new(SPDY)
+        let child = tool()
             .args([&["load", "--json", "-D", "1h"], protocol, &[&*url]].concat())
             .stdout(Stdio::piped())
             .spawn()
@@ -264,14 +264,7 @@ async fn ctrl_c_ends_the_requests_with_a_report() {
         while it.count.load(Ordering::Relaxed) < 100 {
             sleep(Duration::from_millis(5)).await;
         }
-        let interrupt = ["-INT".to_owned(), child.id().to_string()];
-        assert!(
-            Command::new("kill")
-                .args(interrupt)
-                .status()
-                .unwrap()
-                .success()
-        );
+        interrupt(&child);
         let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
         let ran = common::Ran::from(output.await.unwrap());
         assert_eq!(ran.code, 130);

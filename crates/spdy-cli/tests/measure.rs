@@ -5,10 +5,10 @@ mod common;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
-use self::common::{SPDY, Site, directory, spdy};
+use self::common::{Site, directory, interrupt, spdy, tool};
 
 #[test]
 fn ping_measures_round_trips_in_every_version() {
@@ -55,7 +55,7 @@ fn ping_measures_round_trips_in_every_version() {
 #[test]
 fn ctrl_c_ends_pings_with_a_report() {
     let site = Site::start("ping-interrupt");
-    let mut child = Command::new(SPDY)
+    let mut child = tool()
         .args(["ping", "-n", "1000000", &site.http("/")])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -66,14 +66,7 @@ fn ctrl_c_ends_pings_with_a_report() {
     for _ in 0..2 {
         lines.read_line(&mut text).unwrap();
     }
-    let interrupt = ["-INT".to_owned(), child.id().to_string()];
-    assert!(
-        Command::new("kill")
-            .args(interrupt)
-            .status()
-            .unwrap()
-            .success()
-    );
+    interrupt(&child);
     lines.read_to_string(&mut text).unwrap();
     let report = text.lines().last().unwrap();
     assert!(report.contains(" round trips: min "), "{text}");

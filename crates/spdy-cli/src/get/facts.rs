@@ -16,7 +16,11 @@ use http::{
 use serde_json::{Value, json};
 use spdy_tower::Protocol;
 
-use crate::failure::{Exit, Failure, shown};
+use crate::{
+    failure::{Exit, Failure, shown},
+    origin::without_user,
+    proxies::WANTS_USER,
+};
 
 /// What is known about a request and its response.
 pub(super) struct Facts {
@@ -74,13 +78,14 @@ impl Facts {
     /// Fails if the status is 400 or above.
     pub(super) fn check_status(&self) -> Result<(), Failure> {
         let status = self.head.as_ref().map(|head| head.status);
-        match status.filter(|status| status.as_u16() >= 400) {
-            Some(status) => Err(Failure::new(
-                Exit::Status,
-                format!("the server answers {status}"),
-            )),
-            None => Ok(()),
-        }
+        let message = match status.filter(|status| status.as_u16() >= 400) {
+            None => return Ok(()),
+            Some(status @ StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+                format!("the proxy answers {status}: {WANTS_USER}")
+            }
+            Some(status) => format!("the server answers {status}"),
+        };
+        Err(Failure::new(Exit::Status, message))
     }
 
     /// Returns whether a body that has ended is shorter than its head declares.
@@ -128,11 +133,16 @@ impl Facts {
         }
     }
 
+    fn url_effective(&self) -> String {
+        let effective = self.effective.as_ref();
+        effective.map_or_else(|| self.url.clone(), |uri| without_user(&uri.to_string()))
+    }
+
     fn described(&self) -> Value {
         let head = self.head.as_ref();
         json!({
             "url": self.url,
-            "url_effective": self.effective.as_ref().map_or_else(|| self.url.clone(), Uri::to_string),
+            "url_effective": self.url_effective(),
             "redirects": self.redirects.load(Ordering::Relaxed),
             "protocol": head.map(|head| head.protocol.token()),
             "status": head.map(|head| head.status.as_u16()),
@@ -247,11 +257,7 @@ const FACTS: [(&str, Fact); 13] = [
     }),
     ("time_total", |it| seconds(it.took)),
     ("url", |it| it.url.clone()),
-    ("url_effective", |it| {
-        it.effective
-            .as_ref()
-            .map_or_else(|| it.url.clone(), Uri::to_string)
-    }),
+    ("url_effective", Facts::url_effective),
 ];
 
 fn seconds(time: Duration) -> String {

@@ -10,7 +10,10 @@ use indicatif::ProgressBar;
 use tower_http::follow_redirect::policy::{Action, Attempt, Policy};
 
 use super::upload::{Payload, Upload};
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    origin::without_user,
+};
 
 /// Follows up to [`MAX_REDIRECTS`] to http and https.
 #[derive(Clone)]
@@ -27,8 +30,9 @@ pub(super) struct Redirects {
 
 impl Policy<Payload, Failure> for Redirects {
     fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, Failure> {
-        let location = attempt.location();
-        if !matches!(location.scheme_str(), Some("http" | "https")) {
+        let uri = attempt.location();
+        let location = without_user(&uri.to_string());
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
             let message = format!("redirect to {location}, which is neither http nor https");
             return Err(Failure::new(Exit::Exchange, message));
         }
@@ -37,7 +41,7 @@ impl Policy<Payload, Failure> for Redirects {
                 format!("more than {MAX_REDIRECTS} redirects, the last one to {location}");
             return Err(Failure::new(Exit::Exchange, message));
         }
-        self.is_away |= !is_same_origin(location, attempt.previous());
+        self.is_away |= !is_same_origin(uri, attempt.previous());
         Ok(Action::Follow)
     }
 
@@ -51,7 +55,7 @@ impl Policy<Payload, Failure> for Redirects {
     /// Opens the files of the body again.
     fn clone_body(&self, _: &Payload) -> Option<Payload> {
         let upload = self.upload.as_ref()?;
-        if !upload.is_repeatable() {
+        if upload.once().is_some() {
             return None;
         }
         match upload.open(&ProgressBar::hidden(), &self.sent) {

@@ -16,7 +16,10 @@ use http::{HeaderValue, Method};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use indicatif::ProgressBar;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    task::spawn_blocking,
+};
 use tokio_util::io::ReaderStream;
 
 use super::{form, places::is_dash};
@@ -35,6 +38,8 @@ pub(super) struct Upload {
     pub(super) method: Method,
     pub(super) content_type: Option<HeaderValue>,
     parts: Vec<Part>,
+    /// The part that cannot be read again.
+    once: Option<String>,
 }
 
 /// A part of a body.
@@ -48,31 +53,48 @@ impl Upload {
     /// Returns the body that the flags describe, or `None` without such a flag.
     pub(super) fn new(sent: &Sent) -> Result<Option<Self>, Failure> {
         if let Some(path) = &sent.upload_file {
-            return Ok(Some(Self {
-                method: Method::PUT,
-                content_type: None,
-                parts: vec![Part::at(path.clone())],
-            }));
+            let parts = vec![Part::at(path.clone())];
+            return Ok(Some(Self::of(Method::PUT, None, parts)));
         }
         if !sent.form.is_empty() {
             let (content_type, parts) = form::encode(&sent.form)?;
-            return Ok(Some(Self {
-                method: Method::POST,
-                content_type: Some(content_type),
-                parts,
-            }));
+            return Ok(Some(Self::of(Method::POST, Some(content_type), parts)));
         }
         let data = if sent.get { None } else { data(sent)? };
-        Ok(data.map(|data| Self {
-            method: Method::POST,
-            content_type: Some(FORM),
-            parts: vec![Part::Bytes(data.into())],
-        }))
+        let upload = |data: Vec<u8>| {
+            let parts = vec![Part::Bytes(data.into())];
+            Self::of(Method::POST, Some(FORM), parts)
+        };
+        Ok(data.map(upload))
     }
 
-    /// Returns whether the body can be sent again.
-    pub(super) fn is_repeatable(&self) -> bool {
-        !self.parts.iter().any(|part| matches!(part, Part::Stdin))
+    fn of(method: Method, content_type: Option<HeaderValue>, parts: Vec<Part>) -> Self {
+        Self {
+            method,
+            content_type,
+            once: parts.iter().find_map(Part::once),
+            parts,
+        }
+    }
+
+    /// Returns what cannot be read again, if there is such a thing in the body.
+    pub(super) fn once(&self) -> Option<&str> {
+        self.once.as_deref()
+    }
+
+    /// Opens the files as [`open`](Self::open) does. A pipe opens only when another process has
+    /// opened its other end, for which the task waits here.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        bar: &ProgressBar,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<(Payload, Option<u64>), Failure> {
+        if self.once.is_none() {
+            return self.open(bar, sent);
+        }
+        let (upload, bar, sent) = (Arc::clone(self), bar.clone(), Arc::clone(sent));
+        let opened = spawn_blocking(move || upload.open(&bar, &sent)).await;
+        opened.unwrap_or_else(|error| Err(Failure::local("cannot read the body", &error)))
     }
 
     /// Opens the files. Returns the body and its length, if that is known.
@@ -115,6 +137,19 @@ impl Part {
             Self::Stdin
         } else {
             Self::File(path)
+        }
+    }
+
+    /// Returns the name of a part that cannot be read again.
+    fn once(&self) -> Option<String> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::Stdin => Some("standard input".into()),
+            Self::File(path) => {
+                let about = fs::metadata(path).ok()?;
+                let is_once = !about.is_file() && !about.is_dir();
+                is_once.then(|| format!("{}, which is a pipe or a device,", path.display()))
+            }
         }
     }
 

@@ -77,7 +77,11 @@ impl Lane {
         };
         match outcome {
             Outcome::Answered(answer) => Ok(answer),
-            Outcome::Failed(reason) => Err(Failure::new(Exit::Exchange, reason)),
+            Outcome::Failed(reason) => {
+                let foreign = self.requests.foreign(request.uri());
+                let reason = foreign.unwrap_or_else(|| self.requests.heard(reason));
+                Err(Failure::new(Exit::Exchange, reason))
+            }
             Outcome::Unsent => self.by_client(request).await,
         }
     }

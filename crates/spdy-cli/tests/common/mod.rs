@@ -8,7 +8,7 @@ use std::{
     io::Write,
     net::SocketAddr,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -72,12 +72,30 @@ impl From<Output> for Ran {
 
 pub(crate) const SPDY: &str = env!("CARGO_BIN_EXE_spdy");
 
+/// The tool, without the proxies that the environment of the tests may have.
+pub(crate) fn tool() -> Command {
+    let mut tool = Command::new(SPDY);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        tool.env_remove(name).env_remove(name.to_uppercase());
+    }
+    tool
+}
+
+/// Sends what Ctrl-C sends.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn interrupt(child: &Child) {
+    let words = ["-INT".to_owned(), child.id().to_string()];
+    let status = Command::new("kill").args(words).status().unwrap();
+    assert!(status.success());
+}
+
 pub(crate) fn spdy(arguments: &[&str]) -> Ran {
     spdy_reading(arguments, b"")
 }
 
 pub(crate) fn spdy_reading(arguments: &[&str], stdin: &'static [u8]) -> Ran {
-    let mut child = Command::new(SPDY)
+    let mut child = tool()
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,19 +1,12 @@
 //! The bodies of requests: texts, files, forms.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, io::Write, path::Path, process::Stdio, thread, time::Duration};
 
 use axum::{Router, routing::any};
 
 use super::{
     PROTOCOLS,
-    common::{Ran, Running, SPDY, Site, directory, run},
+    common::{Ran, Running, Site, directory, run, tool},
     get_by, redirect, start,
 };
 
@@ -54,7 +47,7 @@ async fn bodies_come_from_texts_files_and_standard_input() {
         assert!(text.success().starts_with("PUT /up/a%20b%3F?q\n"));
     }
     for protocol in PROTOCOLS {
-        let mut child = Command::new(SPDY)
+        let mut child = tool()
             .args([&["get", "-T", "-"], protocol, &[&*mirror]].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -121,7 +114,7 @@ async fn the_bytes_of_a_name_are_encoded() {
     let directory = directory("habits-bytes");
     let file = Path::new(&directory).join(OsStr::from_bytes(b"a\xff\xc3\xa4"));
     fs::write(&file, "odd").unwrap();
-    let mut tool = Command::new(SPDY);
+    let mut tool = tool();
     tool.args(["get", &url("/up/"), "-T"]).arg(&file);
     let ran = tokio::task::spawn_blocking(move || tool.output().unwrap());
     let text = Ran::from(ran.await.unwrap()).success();
@@ -139,7 +132,7 @@ fn an_upload_takes_little_memory() {
     fs::File::create(&file).unwrap().set_len(LENGTH).unwrap();
     for protocol in [&["--version", "3.1"][..], &["--http2"], &["--http1"]] {
         let words = ["-X", "POST", "-T", &file, &site.http("/sink")];
-        let mut child = Command::new(SPDY)
+        let mut child = tool()
             .args([&["get"], protocol, &words].concat())
             .stdout(Stdio::piped())
             .spawn()

@@ -3,7 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacks;
 mod bodies;
+#[cfg(unix)]
+mod ends;
 mod outputs;
 mod reach;
 mod requests;

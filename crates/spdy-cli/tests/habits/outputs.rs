@@ -1,16 +1,10 @@
 //! Where responses go: files, other parts of files, formats; what Ctrl-C leaves.
 
-use std::{
-    fs,
-    io::Read,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, io::Read, process::Stdio, thread, time::Duration};
 
 use super::{
     PROTOCOLS,
-    common::{Ran, SPDY, Site, directory, run},
+    common::{Ran, Site, directory, interrupt, run, tool},
     get_by, start,
 };
 
@@ -71,7 +65,7 @@ async fn ctrl_c_keeps_what_has_arrived() {
     for protocol in PROTOCOLS {
         let file = format!("{}/a", directory("habits-interrupt"));
         let url = url("/endless");
-        let child = Command::new(SPDY)
+        let child = tool()
             .args([&["get", "-o", &file], protocol, &[&*url]].concat())
             .stderr(Stdio::piped())
             .spawn()
@@ -79,14 +73,7 @@ async fn ctrl_c_keeps_what_has_arrived() {
         while fs::metadata(&file).map_or(0, |about| about.len()) < 1000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let interrupt = ["-INT".to_owned(), child.id().to_string()];
-        assert!(
-            Command::new("kill")
-                .args(interrupt)
-                .status()
-                .unwrap()
-                .success()
-        );
+        interrupt(&child);
         let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
         let ran = Ran::from(output.await.unwrap());
         let message = format!(
@@ -104,7 +91,7 @@ async fn ctrl_c_keeps_what_has_arrived() {
 #[test]
 fn ctrl_c_ends_a_command_whose_output_is_not_read() {
     let site = Site::start("habits-unread");
-    let mut child = Command::new(SPDY)
+    let mut child = tool()
         .args(["get", &site.http("/bytes/50000000")])
         .stdout(Stdio::piped())
         .spawn()
@@ -113,14 +100,7 @@ fn ctrl_c_ends_a_command_whose_output_is_not_read() {
     let mut output = child.stdout.take().unwrap();
     output.read_exact(&mut [0]).unwrap();
     thread::sleep(Duration::from_millis(200));
-    let interrupt = ["-INT".to_owned(), child.id().to_string()];
-    assert!(
-        Command::new("kill")
-            .args(interrupt)
-            .status()
-            .unwrap()
-            .success()
-    );
+    interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(output);
 }
@@ -172,7 +152,7 @@ async fn files_have_the_names_in_the_urls() {
     let (server, url) = start().await;
     let directory = directory("habits-names");
     for protocol in PROTOCOLS {
-        let child = Command::new(SPDY)
+        let child = tool()
             .args([&["get"], protocol, &["-O", &url("/digits"), &url("/a/b?c")]].concat())
             .current_dir(&directory)
             .spawn();

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpListener,
-    process::Command,
     sync::Arc,
     thread,
 };
@@ -13,7 +12,7 @@ use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVeri
 
 use super::{
     PROTOCOLS, app,
-    common::{Running, SPDY, Site, directory, run, spdy},
+    common::{Running, Site, directory, run, spdy, tool},
     get_by, start,
 };
 
@@ -94,7 +93,7 @@ fn the_secrets_of_tls_are_written_to_the_file_of_the_environment() {
     let site = Site::start("habits-secrets");
     let file = format!("{}/keys", directory("habits-keys"));
     for protocol in [&[][..], &["--http2"], &["--http1"]] {
-        let output = Command::new(SPDY)
+        let output = tool()
             .args([&["get", "-k"], protocol, &[&*site.https("/hello")]].concat())
             .env("SSLKEYLOGFILE", &file)
             .output()
@@ -142,7 +141,7 @@ fn messages_name_the_cure() {
         ),
         (
             &[&format!("http://{http1}/")],
-            "peer speaks HTTP/1.1 and not SPDY: try --http1",
+            "the server speaks HTTP/1.1 and not SPDY/3.1: try --http1",
         ),
         (
             &[
@@ -150,7 +149,7 @@ fn messages_name_the_cure() {
                 "3.1",
                 &site.https("/").replace("https:", "http:"),
             ],
-            "peer speaks TLS and not SPDY: try https://",
+            "the server speaks TLS and not SPDY/3.1: try https://",
         ),
     ] {
         let ran = spdy(&[&["get"][..], words].concat());

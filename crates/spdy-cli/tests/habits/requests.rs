@@ -64,7 +64,8 @@ async fn redirects_are_followed_and_leave_credentials_behind() {
         assert_eq!(
             ran.failure(4),
             format!(
-                "{}: redirect to /mirror: the body cannot be sent again",
+                "{}: redirect to /mirror: standard input cannot be sent again: save it to a file, \
+                 and send that",
                 url("/same")
             )
         );

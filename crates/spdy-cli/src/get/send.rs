@@ -1,0 +1,131 @@
+//! Sends a request: as often as the user allows, and to where redirects lead.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use http::{Request, Response, header::LOCATION};
+use spdy_tower::client::ResponseBody;
+use tower::{ServiceExt, service_fn};
+use tower_http::follow_redirect::{
+    FollowRedirect, RequestUri,
+    policy::{FilterCredentials, PolicyExt},
+};
+
+use super::{
+    Facts, Work,
+    facts::Head,
+    redirects::Redirects,
+    retries::{Retries, passing},
+    upload::Payload,
+};
+use crate::{
+    connect::{Requests, protocol},
+    failure::{Exit, Failure},
+    origin::without_user,
+};
+
+impl Work {
+    /// Sends a request until there is a response that is no passing failure, and writes it.
+    pub(super) async fn fetch(
+        &self,
+        place: usize,
+        requests: &Requests,
+        facts: &mut Facts,
+    ) -> Result<(), Failure> {
+        let start = self.start(place)?;
+        let mut retries = Retries::new(&self.get);
+        let is_repeatable = self.upload.as_ref().is_none_or(|it| it.once().is_none());
+        let response = loop {
+            let sent = self.send(place, requests, start, facts).await;
+            match passing(&sent, facts) {
+                Some((why, asked)) if is_repeatable => {
+                    let why = format!("{}: {why}", facts.url);
+                    if self.again(&mut retries, &why, asked).await {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            break sent?;
+        };
+        self.receive(place, response, start, facts).await
+    }
+
+    /// Sends a request, and follows redirects if the user wants that.
+    async fn send(
+        &self,
+        place: usize,
+        requests: &Requests,
+        start: u64,
+        facts: &mut Facts,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let request = self.request(place, start, facts).await?;
+        let response = if self.get.location {
+            let policy = Redirects {
+                upload: self.upload.clone(),
+                sent: Arc::clone(&facts.sent),
+                count: Arc::clone(&facts.redirects),
+                unopened: Arc::default(),
+                is_away: false,
+            };
+            let unopened = Arc::clone(&policy.unopened);
+            policy.count.store(0, Ordering::Relaxed);
+            let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
+            let requests = requests.clone();
+            let first = request.uri().clone();
+            let once = service_fn(move |request: Request<Payload>| {
+                let requests = requests.clone();
+                let next = Some(request.uri().clone()).filter(|uri| *uri != first);
+                async move {
+                    let sent = requests.send(request).await;
+                    sent.map_err(|failure| match next {
+                        Some(next) => {
+                            let next = without_user(&next.to_string());
+                            failure.after(format_args!("redirected to {next}"))
+                        }
+                        None => failure,
+                    })
+                }
+            });
+            let following = FollowRedirect::with_policy(once, policy);
+            let response = following.oneshot(request).await?;
+            let effective = response.extensions().get::<RequestUri>();
+            facts.effective = effective.map(|uri| uri.0.clone());
+            self.check_followed(&response, unopened.get())?;
+            response
+        } else {
+            requests.send(request).await?
+        };
+        facts.head = Some(Head {
+            protocol: protocol(&response),
+            status: response.status(),
+            headers: response.headers().clone(),
+            after: facts.start.elapsed(),
+        });
+        Ok(response)
+    }
+
+    /// A redirect is left if it asks for a body that is gone or `unopened`, or leads to no URL.
+    fn check_followed<B>(
+        &self,
+        response: &Response<B>,
+        unopened: Option<&Failure>,
+    ) -> Result<(), Failure> {
+        let asks = matches!(response.status().as_u16(), 301..=303 | 307 | 308);
+        let Some(location) = response.headers().get(LOCATION).filter(|_| asks) else {
+            return Ok(());
+        };
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let once = self.upload.as_ref().and_then(|upload| upload.once());
+        let failure = match (once, unopened) {
+            (_, Some(unopened)) => unopened.clone(),
+            (Some(what), _) => {
+                let message =
+                    format!("{what} cannot be sent again: save it to a file, and send that");
+                Failure::new(Exit::Local, message)
+            }
+            _ => Failure::new(Exit::Exchange, "that is no valid URL"),
+        };
+        let location = without_user(&location);
+        Err(failure.after(format_args!("redirect to {location}")))
+    }
+}
