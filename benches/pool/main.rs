@@ -117,7 +117,7 @@ async fn by_ours(plain: Plain, uri: &Uri, requests: usize) -> Outcome<[Duration;
     let tls = ClientConfig::builder()
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    let client = Client::new(Connector::new(tls).plain(plain).max_idle(requests));
+    let client = Client::new(Connector::new(tls).plain(plain));
     let one = || {
         let (client, uri) = (client.clone(), uri.clone());
         async move {

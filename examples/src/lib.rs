@@ -36,6 +36,7 @@ mod guide {
         from_hyper = "from/hyper.md";
         from_h2 = "from/h2.md";
         from_reqwest = "from/reqwest.md";
+        from_curl = "from/curl.md";
         from_yamux = "from/yamux.md";
         troubleshooting = "troubleshooting.md";
         operations = "operations.md";
