@@ -57,7 +57,7 @@ pub(crate) use self::{
     remote::{Breaking, MAX_STATUS, judge},
     spdy::{Begun, begin, chosen},
 };
-use crate::{BoxError, Streams, websocket::Subprotocol};
+use crate::{BoxError, Streams, negotiate::asks_for_websocket, websocket::Subprotocol};
 
 /// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. You
 /// can add headers, such as `authorization`. A client that asks for WebSocket replaces the method
@@ -75,10 +75,24 @@ pub enum Transport {
     /// WebSocket, and SPDY if the server refuses WebSocket with any status.
     #[default]
     WebSocketFirst,
+    /// SPDY, and WebSocket if the server refuses SPDY with any status.
+    SpdyFirst,
     /// Only WebSocket.
     WebSocket,
     /// Only SPDY.
     Spdy,
+}
+
+impl Transport {
+    /// Returns the transports for a relay that passes a request on: first the one that the request
+    /// asks for, and then the other one. Streams that are not translated cost less.
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Self {
+        match asks_for_websocket(request) {
+            true => Self::WebSocketFirst,
+            false => Self::SpdyFirst,
+        }
+    }
 }
 
 /// A client of servers that offer exec, attach and port-forward: an API server, a kubelet, a
@@ -174,14 +188,19 @@ where
             true => &[Subprotocol::V5, Subprotocol::V4][..],
             false => &[Subprotocol::V5],
         };
-        if let Some((socket, chosen)) = self.ask_for_websocket(&request, offer).await? {
-            return Ok(websocket::exec(socket, chosen, streams, self.ping));
-        }
-        let offer = spdy::PROTOCOLS.map(crate::Protocol::name);
-        let asked =
-            async { spdy::connect(self.connect().await?, request, &offer, self.ping).await };
-        let (response, (session, _)) = self.in_time(asked).await?;
-        spdy::open_streams(&response, session, streams).await
+        let over_websocket = async {
+            let (socket, chosen) = self.ask_for_websocket(&request, offer).await?;
+            Ok(websocket::exec(socket, chosen, streams, self.ping))
+        };
+        let over_spdy = async {
+            let offer = spdy::PROTOCOLS.map(crate::Protocol::name);
+            let asked = async {
+                spdy::connect(self.connect().await?, request.clone(), &offer, self.ping).await
+            };
+            let (response, (session, _)) = self.in_time(asked).await?;
+            spdy::open_streams(&response, session, streams).await
+        };
+        self.ask(over_websocket, over_spdy).await
     }
 
     /// Attaches to a process, as [`exec`](Self::exec) does, with a request for attach.
@@ -204,35 +223,47 @@ where
     ///
     /// [`ClientError`].
     pub async fn forward(&self, request: Request<()>) -> Result<Forward, ClientError> {
-        let offer = [Subprotocol::Tunnel];
-        if let Some((socket, _)) = self.ask_for_websocket(&request, &offer).await? {
-            return Ok(Forward::tunnelled(socket, self.ping));
-        }
-        let asked = async { Forward::ask(self.connect().await?, request, self.ping).await };
-        self.in_time(asked).await
+        let over_websocket = async {
+            let offer = [Subprotocol::Tunnel];
+            let (socket, _) = self.ask_for_websocket(&request, &offer).await?;
+            Ok(Forward::tunnelled(socket, self.ping))
+        };
+        let over_spdy = async {
+            let asked =
+                async { Forward::ask(self.connect().await?, request.clone(), self.ping).await };
+            self.in_time(asked).await
+        };
+        self.ask(over_websocket, over_spdy).await
     }
 
-    /// Asks for WebSocket. Returns `None` if SPDY has to be asked for.
+    /// Asks over the transports in their order, until one is not refused.
+    async fn ask<T>(
+        &self,
+        over_websocket: impl Future<Output = Result<T, ClientError>>,
+        over_spdy: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        match self.transport {
+            Transport::WebSocketFirst => match is_refused(over_websocket.await) {
+                Some(answer) => answer,
+                None => over_spdy.await,
+            },
+            Transport::SpdyFirst => match is_refused(over_spdy.await) {
+                Some(answer) => answer,
+                None => over_websocket.await,
+            },
+            Transport::WebSocket => over_websocket.await,
+            Transport::Spdy => over_spdy.await,
+        }
+    }
+
+    /// Asks for WebSocket. Returns the connection and the sub-protocol.
     async fn ask_for_websocket(
         &self,
         request: &Request<()>,
         offer: &[Subprotocol],
-    ) -> Result<Option<(websocket::Socket, Subprotocol)>, ClientError> {
-        if self.transport == Transport::Spdy {
-            return Ok(None);
-        }
+    ) -> Result<(websocket::Socket, Subprotocol), ClientError> {
         let asked = async { websocket::connect(self.connect().await?, request, offer).await };
-        match self.in_time(asked).await {
-            Ok(connected) => Ok(Some(connected)),
-            Err(ClientError::Connect(ConnectError::Refused(response)))
-                if self.transport == Transport::WebSocketFirst =>
-            {
-                let status = response.status();
-                tracing::debug!(target: "spdy", %status, "server refuses WebSocket, SPDY is asked for");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        self.in_time(asked).await
     }
 
     async fn connect(&self) -> Result<TokioIo<IO>, ClientError> {
@@ -253,6 +284,16 @@ where
             None => asked.await,
         }
     }
+}
+
+/// Returns `None` if a server has refused the transport of a request.
+fn is_refused<T>(answer: Result<T, ClientError>) -> Option<Result<T, ClientError>> {
+    if let Err(ClientError::Connect(ConnectError::Refused(response))) = &answer {
+        let status = response.status();
+        tracing::debug!(target: "spdy", %status, "server refuses a transport, the other one is asked for");
+        return None;
+    }
+    Some(answer)
 }
 
 /// The same period as client-go.

@@ -42,7 +42,7 @@ pub(crate) fn after(time: Duration) -> Instant {
 const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// As long as a session may be idle.
-const STALLED: Duration = Duration::from_secs(4 * 60 * 60);
+pub(crate) const STALLED: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// A forwarded connection has two streams, so this allows a thousand connections at once.
 const MAX_STREAMS: u32 = 2000;

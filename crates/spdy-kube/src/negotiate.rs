@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::UPGRADE};
 
 use crate::Status;
 
@@ -59,6 +59,12 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Returns whether a request asks for WebSocket and not for SPDY.
+pub(crate) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
+    let asks = |name: &&str| name.eq_ignore_ascii_case("websocket");
+    names(request.headers(), &UPGRADE).iter().any(asks)
 }
 
 /// Returns the first protocol of the client that is in `supported`. `name` returns the name of

@@ -2,6 +2,7 @@
 //! streams between the two.
 
 mod any;
+mod batch;
 mod command;
 mod tap;
 

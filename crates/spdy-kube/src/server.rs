@@ -31,7 +31,7 @@ use self::{
     settings::Settings,
 };
 pub(crate) use self::{
-    command::{Kind, Run},
+    command::{Done, Kind, Run},
     session::{Rules, Session, shutting_down},
     sessions::Sessions,
     taken::{Passing, Taken},
@@ -40,7 +40,7 @@ use crate::{
     BoxError, Exit, Io, Ports, Protocol, Status, Streams,
     client::Forward,
     config::config,
-    negotiate::{PORT_FORWARD, Refusal},
+    negotiate::{PORT_FORWARD, Refusal, asks_for_websocket},
     options::NoStreams,
     websocket::{MAX_MESSAGE, Subprotocol, Tally, WebSocketCounters},
 };
@@ -168,7 +168,7 @@ impl Server {
     {
         let run: Run = Box::new(|io| {
             let ended = run(io);
-            Box::pin(async { Kind::Exec.outcome(ended.await) })
+            Box::pin(async { Kind::Exec.outcome(ended.await).into() })
         });
         self.command(request, Kind::Exec, streams, run)
     }
@@ -191,7 +191,10 @@ impl Server {
     {
         let run: Run = Box::new(|io| {
             let joined = join(io);
-            Box::pin(async { Kind::Attach.outcome(joined.await.map(|()| Exit::SUCCESS)) })
+            Box::pin(async {
+                let joined = joined.await.map(|()| Exit::SUCCESS);
+                Kind::Attach.outcome(joined).into()
+            })
         });
         self.command(request, Kind::Attach, streams, run)
     }
@@ -209,11 +212,11 @@ impl Server {
     /// - A slow client or a target that does not read delays the other connections of its session.
     ///   SPDY without windows cannot avoid that.
     /// - When the client leaves, its connections are dropped. A target still gets the input that
-    ///   the client has finished, unless it takes nothing for 30 s or needs more than 2,000 s.
+    ///   the client has finished, unless it takes nothing for 30 s or needs more than 4 h.
     /// - Over WebSocket without SPDY the query names the ports ([`Ports`]), and the server connects
     ///   to each port once, at the start. The client's connection ends when the last port has
     ///   ended. If the client closes its connection, all its inputs have ended, and they are
-    ///   written to the ports, unless these take nothing for 30 s or need more than 2,000 s.
+    ///   written to the ports, unless these take nothing for 30 s or need more than 4 h.
     ///
     /// # Panics
     ///
@@ -272,7 +275,7 @@ impl Server {
             let status = Status::bad_request(NoStreams.to_string());
             return Err(Refusal::status(status));
         }
-        let accepted = if websocket::is_asked(request) {
+        let accepted = if asks_for_websocket(request) {
             OverAny::WebSocket(websocket::accept(request, &Subprotocol::COMMAND)?)
         } else {
             OverAny::Spdy(accept(request, &Protocol::OVER_SPDY, Protocol::name)?)
@@ -336,7 +339,7 @@ impl Server {
         &self,
         request: &mut Request<B>,
     ) -> Result<Forwarding, Refusal> {
-        let over = match websocket::is_asked(request) {
+        let over = match asks_for_websocket(request) {
             true => self.accept_forward_over_websocket(request)?,
             false => {
                 let accepted = accept(request, &[()], |()| PORT_FORWARD)?;

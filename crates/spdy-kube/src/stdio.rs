@@ -93,7 +93,7 @@ impl Pieces {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if !self.current.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.current))));
         }
@@ -158,7 +158,7 @@ impl Stdin {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let next = self.source.poll_next(cx);
         if let Poll::Ready(Some(Ok(piece))) = &next {
             self.session.received(piece.len());
@@ -170,20 +170,30 @@ impl Stdin {
 impl Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match self {
-            Self::Spdy(stream) => loop {
-                return match std::task::ready!(stream.poll_next(cx)) {
-                    Some(Ok(Received::Headers(_))) => continue,
-                    Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
-                    // Some clients end their input in this way.
-                    Some(Err(StreamError::Reset {
-                        initiator: Initiator::Remote,
-                        ..
-                    }))
-                    | None => Poll::Ready(None),
-                    Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-                };
-            },
+            Self::Spdy(stream) => poll_data(stream, cx).map(|next| match next {
+                // Some clients end their input in this way.
+                Some(Err(StreamError::Reset {
+                    initiator: Initiator::Remote,
+                    ..
+                })) => None,
+                next => next.map(|next| next.map_err(io::Error::from)),
+            }),
             Self::Channel(pieces) => pieces.poll_next(cx),
+        }
+    }
+}
+
+/// Waits for the next piece of payload of a stream, without header blocks.
+pub(crate) fn poll_data(
+    stream: &mut RecvStream,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, StreamError>>> {
+    loop {
+        match std::task::ready!(stream.poll_next(cx)) {
+            Some(Ok(Received::Headers(_))) => {}
+            Some(Ok(Received::Data(piece))) => return Poll::Ready(Some(Ok(piece))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(None),
         }
     }
 }

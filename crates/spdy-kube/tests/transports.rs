@@ -17,7 +17,7 @@ use http::{
 };
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
-    BoxError, Exit, Options, Protocol, Server, Size, Status, Streams,
+    BoxError, Exit, Options, Protocol, Relay, Server, Size, Status, Streams,
     client::{self, Client, ClientError, Transport},
 };
 use spdy_tower::upgrade;
@@ -126,6 +126,46 @@ async fn a_command_is_run_over_what_the_server_has() {
         shout(&client_of(address), address, Protocol::V4).await;
         assert_eq!(asked.take(), ["GET v5.channel.k8s.io", "POST"], "{code}");
     }
+}
+
+/// A server in front of one that refuses SPDY. It records the requests.
+async fn websocket_alone(server: SocketAddr) -> (SocketAddr, Asked) {
+    let asked = Asked::default();
+    let kept = asked.clone();
+    let handler = move |mut request: Request| {
+        let kept = kept.clone();
+        async move {
+            kept.0.lock().unwrap().push(request.method().to_string());
+            let transport = Transport::of(&request);
+            if transport == Transport::SpdyFirst {
+                return Status::bad_request("not here").into_response();
+            }
+            let target = request.uri().path_and_query().unwrap();
+            let uri = format!("http://{server}{target}").parse().unwrap();
+            let onward = client::request(&uri);
+            let relay = Relay::new(Server::new(), client_of(server).transport(transport));
+            match request.uri().path() {
+                "/forward" => relay.port_forward(&mut request, onward, ()).await,
+                _ => relay.exec(&mut request, onward, ALL, ()).await,
+            }
+        }
+    };
+    (serve(Router::new().fallback(any(handler))).await, asked)
+}
+
+#[tokio::test]
+async fn websocket_is_asked_for_if_spdy_is_refused() {
+    let server = shouting().await;
+    let client = client_of(server).transport(Transport::SpdyFirst);
+    shout(&client, server, Protocol::V4).await;
+    let (address, asked) = websocket_alone(server).await;
+    let client = client_of(address).transport(Transport::SpdyFirst);
+    shout(&client, address, Protocol::V5).await;
+    assert_eq!(asked.take(), ["POST", "GET"]);
+    let only = client_of(address).transport(Transport::Spdy);
+    let refused = only.exec(request(address, ALL), ALL).await.unwrap_err();
+    assert_eq!(refused.http_status(), Some(StatusCode::BAD_REQUEST));
+    assert_eq!(asked.take(), ["POST"], "WebSocket is not asked for");
 }
 
 /// v4 cannot express the end of an input.
@@ -285,11 +325,13 @@ async fn a_client_that_is_dropped_ends_the_command() {
 async fn ports_are_forwarded_in_a_tunnel_or_without() {
     let server = forward_server(Server::new()).await;
     let (refusing, asked) = refusing(server, Some(StatusCode::BAD_REQUEST)).await;
+    let (alone, asked_alone) = websocket_alone(server).await;
     let port = echo_port().await;
     for (address, transport) in [
         (server, Transport::WebSocket),
         (server, Transport::Spdy),
         (refusing, Transport::WebSocketFirst),
+        (alone, Transport::SpdyFirst),
     ] {
         let client = client_of(address).transport(transport);
         let uri = format!("http://{address}/forward").parse().unwrap();
@@ -315,6 +357,7 @@ async fn ports_are_forwarded_in_a_tunnel_or_without() {
     }
     let tunnel = "GET SPDY/3.1+portforward.k8s.io";
     assert_eq!(asked.take(), [tunnel, "POST"]);
+    assert_eq!(asked_alone.take(), ["POST", "GET"]);
 }
 
 /// A server that upgrades to v5 of WebSocket, and runs `talk`.

@@ -9,7 +9,10 @@ use std::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Asciicast;
+use super::{
+    Asciicast,
+    text::{Decoder, add},
+};
 use crate::{Passing, Size, Status};
 
 /// A recording, as far as it is not written.
@@ -72,11 +75,11 @@ impl Cast {
     /// Records what passes.
     pub(super) fn pass(&mut self, what: Passing<'_>) {
         let (code, data) = match what {
-            Passing::Stdout(bytes) => ("o", self.stdout.decode(bytes)),
-            Passing::Stderr(bytes) => ("o", self.stderr.decode(bytes)),
-            Passing::Stdin(bytes) if self.how.has_input => ("i", self.stdin.decode(bytes)),
+            Passing::Stdout(bytes) => ("o", self.stdout.whole(bytes)),
+            Passing::Stderr(bytes) => ("o", self.stderr.whole(bytes)),
+            Passing::Stdin(bytes) if self.how.has_input => ("i", self.stdin.whole(bytes)),
             Passing::Stdin(_) | Passing::StdinEnd => return,
-            Passing::Resize(size) if self.has_begun => ("r", text_of(size)),
+            Passing::Resize(size) if self.has_begun => ("r", text_of(size).into_bytes().into()),
             Passing::Resize(size) => return self.begin(size),
         };
         self.event(code, &data);
@@ -90,10 +93,10 @@ impl Cast {
             ("i", self.stdin.rest()),
         ];
         for (code, data) in rest {
-            self.event(code, data);
+            self.event(code, &data);
         }
         let outcome = outcome.map_or_else(|| "client is gone".to_owned(), Status::to_string);
-        self.event("m", &outcome);
+        self.event("m", outcome.as_bytes());
     }
 
     /// Ends the recording.
@@ -103,16 +106,16 @@ impl Cast {
     }
 
     /// Adds an event, unless it has no data.
-    fn event(&mut self, code: &str, data: &str) {
+    fn event(&mut self, code: &str, data: &[u8]) {
         if self.is_over || data.is_empty() {
             return;
         }
         self.begin(self.how.size);
         let seconds = self.begin.elapsed().as_secs_f64();
         // Writing to memory cannot fail.
-        _ = write!(self.text, "[{seconds:.6},\"{code}\",");
-        _ = serde_json::to_writer(&mut self.text, data);
-        self.text.extend_from_slice(b"]\n");
+        _ = write!(self.text, "[{seconds:.6},\"{code}\",\"");
+        add(data, &mut self.text);
+        self.text.extend_from_slice(b"\"]\n");
         self.events += 1;
     }
 
@@ -138,74 +141,4 @@ impl Cast {
 
 fn text_of(Size { width, height }: Size) -> String {
     format!("{width}x{height}")
-}
-
-/// Turns bytes into text. A character can be split between pieces.
-#[derive(Debug, Default)]
-struct Decoder {
-    /// The beginning of a character.
-    begun: Vec<u8>,
-}
-
-impl Decoder {
-    fn decode(&mut self, bytes: &[u8]) -> String {
-        let mut joined = std::mem::take(&mut self.begun);
-        let bytes = match joined.is_empty() {
-            true => bytes,
-            false => {
-                joined.extend_from_slice(bytes);
-                &joined
-            }
-        };
-        let mut text = String::with_capacity(bytes.len());
-        let mut chunks = bytes.utf8_chunks().peekable();
-        while let Some(chunk) = chunks.next() {
-            text.push_str(chunk.valid());
-            let is_last = chunks.peek().is_none();
-            match chunk.invalid() {
-                [] => {}
-                begun if is_last && is_begun(begun) => self.begun = begun.to_vec(),
-                _ => text.push(char::REPLACEMENT_CHARACTER),
-            }
-        }
-        text
-    }
-
-    /// Returns the text for a character that nothing completes.
-    fn rest(&mut self) -> &'static str {
-        match std::mem::take(&mut self.begun)[..] {
-            [] => "",
-            _ => "\u{fffd}",
-        }
-    }
-}
-
-/// Returns whether bytes are the beginning of a character.
-fn is_begun(bytes: &[u8]) -> bool {
-    str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_character_may_be_split_anywhere() {
-        let bytes = "a\u{e9}\u{20ac}\u{1f600}b\u{0}\n\"".as_bytes();
-        let bytes = [bytes, b"\xff\xe2\x82\xffz\xc3".as_slice()].concat();
-        let expected = String::from_utf8_lossy(&bytes);
-        for cut in 0..=bytes.len() {
-            for length in 1..4 {
-                let (first, second) = bytes.split_at(cut);
-                let mut decoder = Decoder::default();
-                let mut text = decoder.decode(first);
-                for piece in second.chunks(length) {
-                    text += &decoder.decode(piece);
-                    assert!(decoder.begun.len() < 4);
-                }
-                text += decoder.rest();
-                assert_eq!(text, expected, "cut at {cut}");
-            }
-        }
-    }
 }

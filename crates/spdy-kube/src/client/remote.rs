@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_session::{RecvStream, SendStream, Session, Shutdown, Stream};
+use spdy_session::{Initiator, RecvStream, SendStream, Session, Shutdown, Stream, StreamError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::mpsc,
@@ -21,7 +21,7 @@ use tokio::{
 use super::ClientError;
 use crate::{
     Protocol, Size, Status,
-    stdio::{Pieces, end_at_reset},
+    stdio::{Pieces, end_at_reset, poll_data},
     websocket::PIECE,
 };
 
@@ -251,7 +251,11 @@ pub(super) type Alive = mpsc::Sender<Infallible>;
 pub struct Input(To);
 
 enum To {
-    Spdy(Stream),
+    Spdy {
+        to: SendStream,
+        /// It receives nothing.
+        _from: RecvStream,
+    },
     Channel {
         pipe: DuplexStream,
         /// Whether the protocol can express the end of an input.
@@ -264,7 +268,7 @@ enum To {
 impl fmt::Debug for To {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Spdy(stream) => stream.fmt(f),
+            Self::Spdy { to, .. } => to.fmt(f),
             Self::Channel { has_close, .. } => f
                 .debug_struct("Channel")
                 .field("has_close", has_close)
@@ -274,8 +278,9 @@ impl fmt::Debug for To {
 }
 
 impl Input {
-    pub(super) const fn spdy(stream: Stream) -> Self {
-        Self(To::Spdy(stream))
+    pub(super) fn spdy(stream: Stream) -> Self {
+        let (from, to) = stream.split();
+        Self(To::Spdy { to, _from: from })
     }
 
     pub(super) const fn channel(pipe: DuplexStream, has_close: bool, alive: Alive) -> Self {
@@ -286,9 +291,20 @@ impl Input {
         })
     }
 
+    /// Waits for room and writes a piece, if possible without copying it.
+    pub(crate) async fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        match &mut self.0 {
+            To::Spdy { to, .. } => {
+                to.ready().await?;
+                Ok(to.send_data(piece, false)?)
+            }
+            To::Channel { pipe, .. } => pipe.write_all(&piece).await,
+        }
+    }
+
     fn to(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
         match &mut self.0 {
-            To::Spdy(stream) => Pin::new(stream),
+            To::Spdy { to, .. } => Pin::new(to),
             To::Channel { pipe, .. } => Pin::new(pipe),
         }
     }
@@ -351,6 +367,24 @@ impl Output {
     /// Returns whether the server has reset the output, which counts as its end.
     const fn is_reset(&self) -> bool {
         matches!(self.0, From::Spdy { is_reset: true, .. })
+    }
+
+    /// Waits for the next piece, as it arrived. Returns the end, or an error, each time after the
+    /// last piece.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match &mut self.0 {
+            From::Spdy { from, is_reset, .. } => Poll::Ready(match ready!(poll_data(from, cx)) {
+                Some(Err(StreamError::Reset {
+                    initiator: Initiator::Remote,
+                    ..
+                })) => {
+                    *is_reset = true;
+                    None
+                }
+                next => next.map(|next| next.map_err(io::Error::from)),
+            }),
+            From::Channel { from, .. } => from.poll_next(cx),
+        }
     }
 
     /// Returns the last moment at which the server could not send on any stream, because this side

@@ -148,9 +148,9 @@ where
     ///
     /// If such a client closes its connection, the server still gets the rest of all inputs. The
     /// relay does not see what ports take of the bytes that the server holds. So it waits 30 s from
-    /// the last bytes that it could pass on, and a second more for each 1,000 bytes, at most
-    /// 1,000 s: a port that takes 1,000 bytes a second gets everything. It waits no longer than
-    /// 2,000 s in all.
+    /// the last bytes that it could pass on, and a second more for each 100 bytes, at most
+    /// 10,000 s: a port that takes 100 bytes a second gets everything. It waits no longer than 4 h
+    /// in all.
     ///
     /// # Panics
     ///

@@ -5,19 +5,19 @@ use std::{
     future::{pending, ready},
     io,
     pin::pin,
+    time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
-use super::tap::tell;
+use super::{batch::Batch, tap::tell};
 use crate::{
     BoxError, Io, Size, Status,
     client::{Breaking, Input, Output, Remote, Resizer},
-    server::Kind,
+    server::{Done, Kind},
     stdio::{Resize, Stdin, Stdout},
-    websocket::PIECE,
 };
 
 /// What passes through a relay of a command, in the order of each stream.
@@ -67,9 +67,9 @@ pub trait CommandTap: Send + Sync + 'static {
     }
 
     /// Waits until what [`passes`](Self::passes) has allowed can pass, for example until it is
-    /// recorded. The relay calls this after each call of `passes`, and waits for it before it
-    /// passes the bytes on. Meanwhile the stream of these bytes stands still, and others go on. The
-    /// default does not wait.
+    /// recorded. The relay calls this after one or more calls of `passes` for a stream, up to
+    /// 128 KiB, and waits for it before it passes those bytes on. Meanwhile this stream stands
+    /// still, and others go on. The default does not wait.
     ///
     /// # Errors
     ///
@@ -118,15 +118,21 @@ impl<T: CommandTap> Joined<T> {
 
     /// Passes everything until the server has reported the outcome. Returns the outcome for the
     /// client.
-    pub(super) async fn run(mut self, io: Io) -> Status {
-        let outcome = self.pass(io).await;
+    pub(super) async fn run(mut self, io: Io) -> Done {
+        let passed = self.pass(io).await;
+        let is_ended = matches!(passed, Some(Err(End::Refused(_))));
+        let outcome = passed.map(|ended| ended.unwrap_or_else(End::into_status));
         self.told.outcome.clone_from(&outcome);
         // A client that is gone gets no outcome.
-        outcome.unwrap_or_else(|| lost("client is gone"))
+        let status = outcome.unwrap_or_else(|| lost("client is gone"));
+        Done {
+            status,
+            wait: is_ended.then_some(TELL),
+        }
     }
 
     /// Passes everything. Returns `None` if the client is gone.
-    async fn pass(&mut self, io: Io) -> Option<Status> {
+    async fn pass(&mut self, io: Io) -> Option<Result<Status, End>> {
         let tap = &self.told.tap;
         let mut remote = self.remote.take()?;
         let Io {
@@ -164,7 +170,7 @@ impl<T: CommandTap> Joined<T> {
                 () = client.gone() => return None,
             }
         };
-        Some(ended.unwrap_or_else(End::into_status))
+        Some(ended)
     }
 }
 
@@ -200,6 +206,18 @@ async fn ask(tap: &impl CommandTap, what: Passing<'_>) -> Result<(), End> {
     tap.settled().await.map_err(End::Refused)
 }
 
+/// Asks the tap whether the pieces of a batch may pass.
+async fn ask_all(
+    tap: &impl CommandTap,
+    pieces: &[Bytes],
+    what: impl for<'a> Fn(&'a [u8]) -> Passing<'a>,
+) -> Result<(), End> {
+    for piece in pieces {
+        tap.passes(what(piece)).map_err(End::Refused)?;
+    }
+    tap.settled().await.map_err(End::Refused)
+}
+
 /// Passes the input on, and its end. If the input breaks off it has not ended, and the session ends
 /// for that reason.
 async fn feed(
@@ -210,14 +228,15 @@ async fn feed(
     let (Some(mut from), Some(to)) = (from, to) else {
         return Ok(());
     };
-    while let Some(piece) = from.next().await {
-        let Ok(piece) = piece else {
-            return pending().await;
-        };
-        // A message of a WebSocket can be long, and a tap may keep what it sees.
-        for piece in piece.chunks(PIECE) {
-            ask(tap, Passing::Stdin(piece)).await?;
-            if to.write_all(piece).await.is_err() {
+    let mut batch = Batch::default();
+    loop {
+        match batch.fill(|cx| from.poll_next(cx)).await {
+            Ok(true) => ask_all(tap, batch.pieces(), |bytes| Passing::Stdin(bytes)).await?,
+            Ok(false) => break,
+            Err(_) => return pending().await,
+        }
+        for piece in batch.drain() {
+            if to.send(piece).await.is_err() {
                 // The command reads no more. The rest of the input is thrown away.
                 return Ok(());
             }
@@ -259,20 +278,24 @@ async fn drain(
     let Some(mut from) = from else {
         return Ok(());
     };
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        if from.read_buf(&mut buffer).await.map_err(End::Lost)? == 0 {
-            return Ok(());
+    let mut batch = Batch::default();
+    while batch
+        .fill(|cx| from.poll_next(cx))
+        .await
+        .map_err(End::Lost)?
+    {
+        if to.is_some() {
+            ask_all(tap, batch.pieces(), &what).await?;
         }
-        let piece = buffer.split().freeze();
-        if let Some(output) = &mut to {
-            ask(tap, what(&piece)).await?;
-            if output.send(piece).await.is_err() {
+        for piece in batch.drain() {
+            if let Some(output) = &mut to
+                && output.send(piece).await.is_err()
+            {
                 to = None;
             }
         }
     }
+    Ok(())
 }
 
 /// Reports the end to the tap when it is dropped.
@@ -307,6 +330,10 @@ impl<T: CommandTap> Drop for Told<T> {
         _ = tell(|| self.tap.ended(self.outcome.as_ref()));
     }
 }
+
+/// How long the client of a session that the tap has ended may take for the outcome, with the
+/// outputs before it. Otherwise one that reads nothing would keep its connection for hours.
+const TELL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! A command while it runs, over any transport.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -14,7 +14,22 @@ use crate::{BoxError, Exit, Io, Status};
 /// Runs a command, or attaches to one.
 pub(crate) type Run = Box<dyn FnOnce(Io) -> Running + Send>;
 
-pub(crate) type Running = Pin<Box<dyn Future<Output = Status> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How a command has ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) status: Status,
+    /// How long the client may take for the outcome, with the outputs before it. `None` means as
+    /// long as for everything else.
+    pub(crate) wait: Option<Duration>,
+}
+
+impl From<Status> for Done {
+    fn from(status: Status) -> Self {
+        Self { status, wait: None }
+    }
+}
 
 /// The kind of request, which decides the text of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +58,18 @@ pub(super) async fn supervise(
     settings: &Settings,
     gone: watch::Sender<bool>,
     client: impl Future<Output = Leave>,
-) -> Option<Status> {
+) -> Option<Done> {
     let session = &settings.session;
     // A panic of `run` itself is a failure as well.
     let mut command = Guard::spawn(async { run(io).await });
-    let outcome = |ended: Result<Status, JoinError>| {
-        session.outcome(ended.unwrap_or_else(|_| kind.failure("it panicked")))
+    let outcome = |ended: Result<Done, JoinError>| {
+        let done = ended.unwrap_or_else(|_| kind.failure("it panicked").into());
+        session.outcome(done.status.clone());
+        done
     };
     tokio::select! {
         ended = command.end() => Some(outcome(ended)),
-        why = session.over() => Some(session.outcome(why)),
+        why = session.over() => Some(session.outcome(why).into()),
         leave = client => {
             if leave == Leave::Lost {
                 _ = gone.send(true);

@@ -72,24 +72,37 @@ async fn attend(gathered: Gathered, kind: Kind, settings: &Settings, run: Run) {
     let Some(command) = supervise(run, io, kind, settings, gone, lost).await else {
         return;
     };
-    // The outcome is sent after the ends of the outputs, because a client may stop at the outcome,
-    // and the outputs are the most important.
+    let telling = tell(&mut error, &mut outputs, command.status.to_stream(protocol));
+    let told = match command.wait {
+        Some(time) => timeout(time, telling).await.ok(),
+        None => Some(telling.await),
+    };
+    match told {
+        Some(Ok(())) => settings.session.told(),
+        Some(Err(reason)) => {
+            tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
+        }
+        None => tracing::debug!(target: "spdy", "client does not take the outcome"),
+    }
+}
+
+/// Sends the outcome after the ends of the outputs, because a client may stop at the outcome, and
+/// the outputs are the most important. Waits until everything is written.
+async fn tell(
+    error: &mut SendStream,
+    outputs: &mut Outputs,
+    outcome: String,
+) -> Result<(), StreamError> {
     loop {
         tokio::select! {
             output = outputs.ended.recv() => match output {
                 Some(mut output) => _ = output.written().await,
                 None => break,
             },
-            _ = error.closed() => return,
+            why = error.closed() => return Err(why),
         }
     }
-    let outcome = command.to_stream(protocol);
-    match say(&mut error, outcome).await {
-        Ok(()) => settings.session.told(),
-        Err(reason) => {
-            tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
-        }
-    }
+    say(error, outcome).await
 }
 
 /// The streams of the client, in the order in which they arrive.

@@ -11,6 +11,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::config::STALLED;
+
 /// What targets have taken. Clones are of the same connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Taken(Arc<Shared>);
@@ -37,7 +39,7 @@ impl Taken {
     /// the time of a slow target for them.
     pub(crate) fn pass(&self, bytes: usize) {
         let now = Instant::now();
-        let time = Duration::from_millis(bytes as u64).min(HIDDEN);
+        let time = Duration::from_secs(bytes as u64 / SLOWEST).min(HIDDEN);
         let mut due = self.due();
         let begin = due.map_or(now, |due| due.max(now));
         *due = Some((begin + time).min(now + HIDDEN));
@@ -102,11 +104,15 @@ impl Drop for Passing {
 /// How long a target whose connection has ended in one direction may take nothing in the other.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
-/// How long another server is given at most for bytes that it holds: 1 MB at 1 kB a second.
-const HIDDEN: Duration = Duration::from_secs(1000);
+/// How many bytes a target takes in a second, behind another server that holds them.
+const SLOWEST: u64 = 100;
 
-/// How long the connections of a client that has gone may go on, whatever their targets take.
-pub(super) const LEFT: Duration = Duration::from_secs(2000);
+/// How long another server is given at most for bytes that it holds: 1 MB at 100 bytes a second.
+const HIDDEN: Duration = Duration::from_secs(10_000);
+
+/// How long the connections of a client that has gone may go on, whatever their targets take: as
+/// long as those of a client that stays and sends nothing.
+pub(super) const LEFT: Duration = STALLED;
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rest_of_a_client_that_has_gone_has_2000_s_in_all() {
+    async fn the_rest_of_a_client_that_has_gone_has_4_h_in_all() {
         let taken = Taken::default();
         let taking = async {
             loop {
@@ -152,25 +158,25 @@ mod tests {
         };
         let begin = Instant::now();
         let waiting = async {
-            assert_eq!(taken.last(sleep(1500 * SECOND)).await, Some(()));
+            assert_eq!(taken.last(sleep(10_000 * SECOND)).await, Some(()));
             assert_eq!(taken.last(pending::<()>()).await, None);
         };
         tokio::select! {
             () = waiting => {}
             () = taking => {}
         }
-        assert_eq!(begin.elapsed().as_secs(), 2000);
+        assert_eq!(begin.elapsed().as_secs(), 4 * 60 * 60);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_has_a_second_more_for_each_kilobyte_and_no_more_than_1000() {
+    async fn a_server_has_a_second_more_for_each_100_bytes_and_no_more_than_10000() {
         let taken = Taken::default();
-        taken.pass(50_000);
+        taken.pass(5_000);
         sleep(20 * SECOND).await;
         assert_eq!(lasts(&taken).await.as_secs(), 60);
         for _ in 0..10 {
             taken.pass(usize::MAX);
         }
-        assert_eq!(lasts(&taken).await.as_secs(), 1030);
+        assert_eq!(lasts(&taken).await.as_secs(), 10_030);
     }
 }

@@ -27,14 +27,6 @@ use crate::{
     websocket::{Subprotocol, Tunnel},
 };
 
-/// Returns whether a request asks for WebSocket and not for SPDY.
-pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
-    let asks = |name: &&str| name.eq_ignore_ascii_case("websocket");
-    negotiate::names(request.headers(), &UPGRADE)
-        .iter()
-        .any(asks)
-}
-
 /// Accepts the upgrade to WebSocket with one of the supported sub-protocols. If kubectl is refused,
 /// it asks for SPDY next.
 pub(super) fn accept<B>(

@@ -428,7 +428,7 @@ async fn taken_slowly(pause: Duration, ends_first: bool) -> usize {
 /// server behind the relay holds is not seen.
 #[tokio::test(start_paused = true)]
 async fn a_relay_passes_the_input_of_a_client_that_closes_to_a_slow_port() {
-    for seconds in [1, 8, 12, 20, 45] {
+    for seconds in [1, 8, 12, 45, 400] {
         let read = taken_slowly(Duration::from_secs(seconds), false).await;
         assert_eq!(read, 1_000_000, "{seconds} s");
     }

@@ -7,8 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
-    sync::{Notify, watch},
-    time::timeout,
+    sync::{Notify, oneshot, watch},
+    time::{sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 
@@ -61,9 +61,16 @@ pub(in crate::server) async fn serve(
             End::Refused(_) | End::Lost => drop(inputs),
         }
     };
+    let (limit, limited) = oneshot::channel();
     let serving = async {
         let client = async { left(presence.clone()).await.leave() };
-        let command = supervise(run, io, kind, settings, gone, client);
+        let command = async {
+            let done = supervise(run, io, kind, settings, gone, client).await?;
+            if let Some(wait) = done.wait {
+                _ = limit.send(wait);
+            }
+            Some(done.status)
+        };
         let copying = async {
             let copied = tokio::select! {
                 copied = outputs.copy(&mut sender, ended.notified(), settings.config.timeouts.probe) => Ok(copied?),
@@ -89,6 +96,12 @@ pub(in crate::server) async fn serve(
                 Ok(())
             }
             None => Ok(()),
+        }
+    };
+    let serving = async {
+        tokio::select! {
+            served = serving => served,
+            () = late(limited) => Err(Error::Io(io::ErrorKind::TimedOut.into())),
         }
     };
     read_and_serve(reading, serving).await;
@@ -122,6 +135,14 @@ async fn attend(
     };
     let (outcome, copied) = tokio::join!(command, copying);
     copied.map(|()| outcome)
+}
+
+/// Waits until the client has had the time that it gets for the outcome, if that is limited.
+async fn late(limited: oneshot::Receiver<Duration>) {
+    match limited.await {
+        Ok(time) => sleep(time).await,
+        Err(_) => pending().await,
+    }
 }
 
 /// Reads and serves until serving is done. Reading and writing do not wait for each other.

@@ -1,0 +1,110 @@
+//! How sessions end behind a relay whose client does not read, on a virtual clock.
+
+mod support;
+
+use std::time::Duration;
+
+use spdy_kube::{
+    BoxError, CommandTap, Exit, Io, Relay, Server, Status,
+    client::{self, Client, ClientError, Remote, Transport},
+};
+use tokio::{io::AsyncWriteExt, time::sleep};
+
+use self::support::{
+    ALL,
+    wires::{Wires, in_memory},
+};
+
+/// The protocols of the client and the server.
+const PAIRS: [(Transport, Transport); 4] = [
+    (Transport::Spdy, Transport::Spdy),
+    (Transport::Spdy, Transport::WebSocket),
+    (Transport::WebSocket, Transport::Spdy),
+    (Transport::WebSocket, Transport::WebSocket),
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A tap that ends its session after this time.
+#[derive(Clone, Copy)]
+struct Limit(Duration);
+
+impl CommandTap for Limit {
+    async fn over(&self) -> BoxError {
+        sleep(self.0).await;
+        "time is over".into()
+    }
+}
+
+/// Writes without an end.
+async fn flood(mut io: Io) -> Result<Exit, BoxError> {
+    let mut stdout = io.stdout.take().unwrap();
+    loop {
+        stdout.write_all(&[7; 10_000]).await?;
+    }
+}
+
+/// Writes more than all buffers hold, and ends with success.
+async fn much(mut io: Io) -> Result<Exit, BoxError> {
+    let mut stdout = io.stdout.take().unwrap();
+    stdout.write_all(&[7; 2_000_000]).await?;
+    Ok(Exit::SUCCESS)
+}
+
+/// Asks for a command behind a relay.
+async fn exec<R>(pair: (Transport, Transport), limit: Duration, run: fn(Io) -> R) -> Remote
+where
+    R: Future<Output = Result<Exit, BoxError>> + Send + 'static,
+{
+    let server = in_memory(&Wires::default(), move |mut request| async move {
+        Server::new().exec(&mut request, ALL, run)
+    });
+    let relay = Relay::new(Server::new(), Client::new(server).transport(pair.1));
+    let way = in_memory(&Wires::default(), move |mut request| {
+        let relay = relay.clone();
+        async move {
+            let onward = client::request(request.uri());
+            relay.exec(&mut request, onward, ALL, Limit(limit)).await
+        }
+    });
+    let client = Client::new(way).transport(pair.0).ping(None);
+    let request = client::request(&"http://pod/exec".parse().unwrap());
+    client.exec(request, ALL).await.unwrap()
+}
+
+/// Returns the outcome for a client that reads nothing for some time, and then everything.
+async fn outcome_after(
+    time: Duration,
+    pair: (Transport, Transport),
+    limit: Duration,
+) -> Result<Status, ClientError> {
+    let remote = exec(pair, limit, flood).await;
+    sleep(time).await;
+    remote.outcome().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_told_of_the_end_for_10_s() {
+    for pair in PAIRS {
+        let soon = outcome_after(9 * SECOND, pair, SECOND).await.unwrap();
+        assert_eq!(soon.to_string(), "time is over", "{pair:?}");
+        let late = outcome_after(13 * SECOND, pair, SECOND).await;
+        assert!(late.is_err(), "{pair:?}: {late:?}");
+    }
+}
+
+/// A person may stop a terminal for hours.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ends_by_itself_waits_for_its_client() {
+    for pair in PAIRS {
+        let mut remote = exec(pair, Duration::MAX, much).await;
+        sleep(3600 * SECOND).await;
+        let mut output = Vec::new();
+        let mut stdout = remote.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut output)
+            .await
+            .unwrap();
+        assert_eq!(output.len(), 2_000_000, "{pair:?}");
+        assert_eq!(remote.outcome().await.unwrap(), Status::Success, "{pair:?}");
+    }
+}
