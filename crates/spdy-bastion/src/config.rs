@@ -132,6 +132,10 @@ pub struct Limits {
     /// program behind the API server can take any time, and a client that goes takes its request
     /// along.
     pub answer: Duration,
+    /// How long a client may take nothing of what waits for it: over HTTP/1.1 any byte, also of
+    /// streams, and over HTTP/2 a piece of a response. Then the connection ends, or the response.
+    /// The default is 4 h, because a person may stop an output for that long.
+    pub unread: Duration,
     /// How long clients may take to end at a shutdown, after their sessions were ended with a
     /// message. The default is 10 s.
     pub drain: Duration,
@@ -146,6 +150,7 @@ impl Default for Limits {
             head: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(60),
+            unread: Duration::from_secs(4 * 60 * 60),
             drain: Duration::from_secs(10),
         }
     }

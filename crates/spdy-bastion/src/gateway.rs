@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::{
     Limits,
-    audit::{Audit, Line, cut, shortened},
+    audit::{Audit, LONGEST, Line, cut, shortened},
     cut::Cut,
     headers::{asks_to_impersonate, asks_to_upgrade},
     live::Sessions,
@@ -147,7 +147,10 @@ impl Gateway {
         };
         match read(request) {
             Ok(target) => Ok((caller, target)),
-            Err(why) => Err(self.deny(&caller, request, Reason::Unknown, why).await),
+            Err(why) => {
+                let denied = self.deny(caller.fields(), request, Reason::Unknown, why);
+                Err(denied.await)
+            }
         }
     }
 
@@ -183,13 +186,7 @@ impl Gateway {
         tracing::debug!(from = %peer.address, %why, "request has no user");
         let mut line = Line::new();
         line.insert("from".into(), peer.address.to_string().into());
-        line.insert(
-            "method".into(),
-            cut(request.method().as_str(), SHORT).into(),
-        );
-        // The query and the authority can have credentials.
-        let target = cut(request.uri().path(), SHORT);
-        line.insert("target".into(), target.into());
+        describe(&mut line, request, SHORT);
         line.insert("kind".into(), reason.name().into());
         line.insert("reason".into(), why.into());
         self.refused.note(line).await;
@@ -221,25 +218,29 @@ impl Gateway {
         refusal
     }
 
-    /// Denies a request, with an audit line.
+    /// Denies a request, with an audit line that also has the fields of `line`.
     pub(crate) async fn deny<B>(
         &self,
-        caller: &Caller,
+        mut line: Line,
         request: &Request<B>,
         reason: Reason,
         why: String,
     ) -> Status {
-        let mut line = caller.fields();
-        line.insert("method".into(), request.method().as_str().into());
-        line.insert(
-            "target".into(),
-            shortened(&request.uri().to_string()).into(),
-        );
+        describe(&mut line, request, LONGEST);
         line.insert("kind".into(), reason.name().into());
         line.insert("reason".into(), why.as_str().into());
         self.audit.note("denied", line).await;
         self.refuse(reason, forbidden(why))
     }
+}
+
+/// Adds the method and the path of a request, each of at most `longest` bytes. The query and the
+/// authority are left out, because they can have credentials.
+fn describe<B>(line: &mut Line, request: &Request<B>, longest: usize) {
+    let method = cut(request.method().as_str(), longest);
+    line.insert("method".into(), method.into());
+    let target = cut(request.uri().path(), longest);
+    line.insert("target".into(), target.into());
 }
 
 /// The longest text of a client that has no user in an audit line, in bytes.

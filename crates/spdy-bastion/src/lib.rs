@@ -70,6 +70,7 @@ mod session;
 mod swap;
 mod target;
 mod tls;
+mod unread;
 mod upstream;
 mod users;
 

@@ -17,7 +17,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::Service,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use spdy_kube::{BoxError, Explained};
@@ -34,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     gateway::{Gateway, Peer},
     tls::H2,
+    unread::{self, Tasks},
     upstream::Body,
     users::Credentials,
 };
@@ -130,7 +131,8 @@ impl Listener {
         builder.header_read_timeout(self.gateway.limits.head);
         builder.max_buf_size(HEAD);
         let io = Explained::new(io).max_head(HEAD);
-        let (io, refused) = (peer.cut.connection(io), peer.refused.subscribe());
+        let io = peer.cut.connection(io, self.gateway.limits.unread);
+        let refused = peer.refused.subscribe();
         let connection =
             builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());
@@ -150,7 +152,8 @@ impl Listener {
         let refused = peer.refused.subscribe();
         let service = self.service(peer);
         let busy = service.busy.subscribe();
-        let mut connection = pin!(http2_settings().serve_connection(TokioIo::new(io), service));
+        let settings = http2_settings(self.gateway.limits.unread);
+        let mut connection = pin!(settings.serve_connection(TokioIo::new(io), service));
         let limit = self.gateway.limits.head;
         tokio::select! {
             served = &mut connection => return Ok(served?),
@@ -179,8 +182,9 @@ impl Listener {
     }
 }
 
-fn http2_settings() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// Returns the settings of HTTP/2. `unread` is how long a client can leave a response unread.
+fn http2_settings(unread: Duration) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(Tasks { limit: unread });
     builder.timer(TokioTimer::new());
     builder.keep_alive_interval(HTTP2_PING);
     builder.max_concurrent_streams(HTTP2_REQUESTS);
@@ -238,7 +242,9 @@ impl hyper::body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        unread::note(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -306,9 +312,10 @@ const HTTP2_PING: Duration = Duration::from_secs(60);
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use http_body_util::Empty;
+    use http_body_util::{BodyExt, Empty};
     use hyper::{client, service::service_fn};
-    use tokio::io::duplex;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::{io::duplex, sync::mpsc, time::Instant};
 
     use super::*;
 
@@ -330,6 +337,8 @@ mod tests {
 
     const PIECE: usize = 8 * 1024;
 
+    const UNREAD: Duration = Duration::from_secs(100);
+
     /// Far more than the limit, which is not about windows.
     const WINDOW: u32 = 10_000_000;
 
@@ -342,7 +351,7 @@ mod tests {
             async { Ok::<_, Infallible>(Response::new(body)) }
         });
         let (near, far) = duplex(1024);
-        tokio::spawn(http2_settings().serve_connection(TokioIo::new(far), service));
+        tokio::spawn(http2_settings(UNREAD).serve_connection(TokioIo::new(far), service));
         let (mut sender, connection) = client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -360,5 +369,81 @@ mod tests {
         let taken = taken.load(Ordering::Relaxed);
         // Some more is in the frame under way, and was read before. Without the limit it is 450 kB.
         assert!((HTTP2_QUEUE..=2 * HTTP2_QUEUE).contains(&taken), "{taken}");
+    }
+
+    /// A response without an end, which sends the time of its end.
+    struct Timed(Instant, mpsc::UnboundedSender<Duration>);
+
+    impl hyper::body::Body for Timed {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; PIECE])))))
+        }
+    }
+
+    impl Drop for Timed {
+        fn drop(&mut self) {
+            _ = self.1.send(self.0.elapsed());
+        }
+    }
+
+    /// The client drives the connection, so it answers PINGs. It reads one response a frame at a
+    /// time, and nothing of the other one.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_over_http_2_that_is_not_read_ends_and_others_go_on() {
+        let (sender, mut ended) = mpsc::unbounded_channel();
+        let busy = watch::Sender::new(0);
+        let service = service_fn(move |_| {
+            let body = Timed(Instant::now(), sender.clone()).boxed_unsync();
+            let body = Counted {
+                body,
+                _busy: Busy::new(&busy),
+            };
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let (near, far) = duplex(64 * 1024);
+        tokio::spawn(http2_settings(UNREAD).serve_connection(TokioIo::new(far), service));
+        let (mut sender, connection) = client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_connection_window_size(WINDOW)
+            .handshake(TokioIo::new(near))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut ask = async || {
+            let request = Request::new(Empty::<Bytes>::new());
+            sender.send_request(request).await.unwrap().into_body()
+        };
+        let (mut unread, mut slow) = (ask().await, ask().await);
+        let reading = async {
+            loop {
+                slow.frame().await.unwrap().unwrap();
+                sleep(UNREAD / 20).await;
+            }
+        };
+        let lasted = tokio::select! {
+            lasted = ended.recv() => lasted.unwrap(),
+            () = reading => Duration::ZERO,
+            () = sleep(10 * UNREAD) => panic!("it does not end"),
+        };
+        assert!(UNREAD <= lasted && lasted < 2 * UNREAD, "{lasted:?}");
+        while let Some(Ok(_)) = unread.frame().await {}
+        // Everything that had arrived was read before the reset.
+        let goes_on = sleep(3 * UNREAD);
+        let reading = async {
+            loop {
+                slow.frame().await.unwrap().unwrap();
+                sleep(UNREAD / 20).await;
+            }
+        };
+        tokio::select! {
+            lasted = ended.recv() => panic!("the other one has ended after {lasted:?}"),
+            () = reading => {}
+            () = goes_on => {}
+        }
     }
 }

@@ -8,7 +8,10 @@ use std::{io, pin::Pin, sync::Arc, time::Duration};
 use http::{Request, Response, StatusCode, Uri, header::USER_AGENT};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use spdy_kube::{Options, Relay, Server, Status, client};
+use spdy_kube::{
+    Options, Relay, Server, Status,
+    client::{self, Transport},
+};
 use tokio::{sync::oneshot, time::sleep};
 
 use self::{
@@ -16,7 +19,7 @@ use self::{
     tap::{CommandSession, ForwardSession},
 };
 use crate::{
-    audit::shortened,
+    audit::{Line, shortened},
     gateway::{Caller, Gateway},
     live::{Live, NoPlace},
     metrics::Reason,
@@ -24,7 +27,7 @@ use crate::{
     refusal::{forbidden, refusal},
     rules::{Asked, Decision, Record},
     target::{LABEL, Pod, Verb, is_name},
-    upstream::{Place, Transport, Upstream},
+    upstream::{self, Place, Upstream},
 };
 
 /// A request for streams, as the bastion has read it. The request to the API server is made of this
@@ -56,7 +59,7 @@ impl Gateway {
             Ok(options) => options,
             Err(Unread::Invalid(status)) => return status.into_response(),
             Err(Unread::Unknown(why)) => {
-                let denied = self.deny(&caller, &request, Reason::Unknown, why.to_owned());
+                let denied = self.deny(caller.fields(), &request, Reason::Unknown, why.to_owned());
                 return denied.await.into_response();
             }
         };
@@ -69,7 +72,7 @@ impl Gateway {
         let terms = match self.rules.get().decide(wanted.asked()) {
             Decision::Allowed { record, time_limit } => Terms { record, time_limit },
             Decision::Denied(why) => {
-                let denied = self.deny(&wanted.caller, &request, Reason::Rule, why);
+                let denied = self.deny(wanted.fields(), &request, Reason::Rule, why);
                 return denied.await.into_response();
             }
         };
@@ -90,7 +93,7 @@ impl Gateway {
     ) -> Result<(Ending, Option<RecordingFile>), (Reason, Status)> {
         let place = self
             .sessions
-            .begin(wanted.fields(terms), wanted.caller.cut.clone())
+            .begin(wanted.fields_under(terms), wanted.caller.cut.clone())
             .map_err(no_place)?;
         let mut ending = Ending::new(self, place, wanted.verb);
         let file = match wanted.verb {
@@ -138,7 +141,8 @@ impl Gateway {
                 return status.into_response();
             }
         };
-        let relay = Relay::new(Server::new(), client(upstream.place()));
+        let client = client(upstream.place()).transport(Transport::of(request));
+        let relay = Relay::new(Server::new(), client);
         let relayed = async {
             match wanted.verb {
                 Verb::PortForward => {
@@ -194,7 +198,7 @@ fn client(place: Arc<Place>) -> client::Client<impl Fn() -> Connecting> {
     })
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<Transport>>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<upstream::Transport>>> + Send>>;
 
 impl Wanted {
     fn asked(&self) -> Asked<'_> {
@@ -206,8 +210,17 @@ impl Wanted {
         }
     }
 
-    /// Returns the fields of audit lines.
-    fn fields(&self, terms: Terms) -> crate::audit::Line {
+    /// Returns the fields of the audit lines of a session.
+    fn fields_under(&self, terms: Terms) -> Line {
+        let mut line = self.fields();
+        if let Some(limit) = terms.time_limit {
+            line.insert("time_limit".into(), limit.as_secs().into());
+        }
+        line
+    }
+
+    /// Returns the fields of audit lines that say who wants what.
+    fn fields(&self) -> Line {
         let mut line = self.caller.fields();
         line.insert("verb".into(), self.verb.name().into());
         line.insert("namespace".into(), self.pod.namespace.as_str().into());
@@ -220,9 +233,6 @@ impl Wanted {
         }
         if self.verb == Verb::Exec {
             line.insert("command".into(), shortened(&self.command()).into());
-        }
-        if let Some(limit) = terms.time_limit {
-            line.insert("time_limit".into(), limit.as_secs().into());
         }
         line
     }

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use http::Request;
 use spdy_bastion::Security;
 use spdy_kube::{Status, client::Transport};
 use tokio::time::timeout;
@@ -43,13 +44,32 @@ async fn a_rule_denies_with_its_message_and_an_audit_line() {
             (&line["user"], &line["reason"]),
             (&"owner".into(), &"not this one".into())
         );
-        assert!(
-            line["target"]
-                .as_str()
-                .unwrap()
-                .contains("container=secret")
+        assert_eq!(line["target"], target.split('?').next().unwrap());
+        assert_eq!(
+            (&line["container"], &line["command"], &line["verb"]),
+            (&"secret".into(), &"id".into(), &"exec".into())
         );
     }
+}
+
+#[tokio::test]
+async fn a_denied_line_has_no_query_and_is_not_long() {
+    let test = Test::start(|_, _| {}).await;
+    let long = format!("/a//{}", "b".repeat(5000));
+    let proxy = "/api/v1/namespaces/default/services/web/proxy/";
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    for (path, fields) in [("/a//b", &[][..]), (&*long, &[]), (proxy, &upgrade)] {
+        let target = format!("{path}?token=s3cret");
+        let response = test.send(Request::get(target), fields).await;
+        assert_eq!(response.status(), 403, "{path}");
+    }
+    let lines = test.audit(3).await;
+    let targets = lines.iter().map(|line| line["target"].as_str().unwrap());
+    let cut = format!("{}[5004 bytes]", &long[..4096]);
+    assert_eq!(targets.collect::<Vec<_>>(), ["/a//b", &*cut, proxy]);
+    assert!(lines.iter().all(|line| line["event"] == "denied"));
+    let text = std::fs::read_to_string(test.folder.0.join("audit")).unwrap();
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[tokio::test]

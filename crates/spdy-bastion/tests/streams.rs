@@ -24,6 +24,12 @@ async fn a_command_passes_and_is_recorded_and_audited() {
             .unwrap();
         assert_eq!(read(&mut remote.stdout).await, "a b ü'");
         assert_eq!(outcome(remote).await, Status::Success);
+        // Nothing is translated.
+        let asked = match transport {
+            Transport::Spdy => "SPDY/3.1",
+            _ => "websocket",
+        };
+        assert_eq!(test.api.only().all("upgrade"), [asked]);
         let audit = test.audit(2).await;
         let [start, end] = &audit[..] else {
             panic!("{audit:?}")
