@@ -1,5 +1,6 @@
 //! The command line and the configuration that follows from it.
 
+mod directory;
 mod file;
 mod listen;
 mod logs;
@@ -28,8 +29,8 @@ use spdy_server::{
 };
 use tracing_subscriber::EnvFilter;
 
+use self::{directory::Folder, logs::Logs, owner::Owner, proxy::Application, settings::Setting};
 pub(crate) use self::{listen::Listen, logs::LogFormat};
-use self::{logs::Logs, owner::Owner, proxy::Application, settings::Setting};
 use crate::{
     descriptors::{Each, Needs},
     runtimes::Layout,
@@ -49,19 +50,8 @@ use crate::{
 // What /readyz can be served by.
 #[command(group = ArgGroup::new("pages").args(["metrics", "systemd"]).multiple(true))]
 pub(crate) struct Flags {
-    /// Directory to serve; by default, the built-in site
-    ///
-    /// A request for a directory returns its index.html. Hidden files are served, and symbolic
-    /// links are followed.
-    #[arg(value_name = "DIR")]
-    directory: Option<PathBuf>,
-
-    /// MiB of memory for the small files of a directory; 0 reads the disk for each request
-    ///
-    /// The cache holds files of up to 64 KiB and the metadata of 1,024 files and directories, of
-    /// which 64 are open. It notices a change on disk after one second.
-    #[arg(long, value_name = "MIB", default_value = "16", requires = "directory")]
-    file_cache: u16,
+    #[command(flatten)]
+    folder: Folder,
 
     #[command(flatten)]
     application: Application,
@@ -306,12 +296,7 @@ impl Flags {
     }
 
     pub(crate) fn directory(&self) -> Option<Directory> {
-        let mut directory = Directory::new(self.directory.as_ref()?);
-        directory.max_bytes = usize::from(self.file_cache) << 20;
-        if self.file_cache == 0 {
-            directory.max_entries = 0;
-        }
-        Some(directory)
+        self.folder.directory()
     }
 
     pub(crate) fn proxy(&self) -> Option<Proxy> {
@@ -356,7 +341,7 @@ impl Flags {
                 Layout::Shared => 1,
                 Layout::PerCore => self.threads() + 1,
             },
-            each: match (self.application.connections(), &self.directory) {
+            each: match (self.application.connections(), &self.folder.directory) {
                 (Some(most), _) => Each::Upstream(most),
                 (None, Some(_)) => Each::File,
                 (None, None) => Each::Nothing,

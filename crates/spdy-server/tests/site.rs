@@ -268,7 +268,7 @@ async fn a_directory_is_served_and_nothing_outside_of_it() {
     let file = get("/sub/a.txt").await;
     assert_eq!(
         (file.text(), &file.fields["content-type"]),
-        ("a", &"text/plain".parse().unwrap())
+        ("a", &"text/plain; charset=utf-8".parse().unwrap())
     );
     for path in [
         "/../secret.txt",

@@ -288,7 +288,7 @@ mod tests {
                 .unwrap();
             let arguments = Arguments::read(text, &matches).unwrap();
             let line = arguments.join(line.split(' ').map(OsString::from).collect());
-            Flags::try_parse_from(line).map(|flags| flags.directory.unwrap())
+            Flags::try_parse_from(line).map(|flags| flags.folder.directory.unwrap())
         };
         for name in ["--reuse-port", "-h", "--", "--man", "-"] {
             let text = format!("directory = \"{name}\"\nsystemd = true\n");
@@ -351,8 +351,14 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 42] = [
+    const ALL: &[(&str, &str, &str)] = &[
         ("directory", "public", "\"public\""),
+        ("hidden", "--hidden", "true"),
+        ("follow-links", "--follow-links", "true"),
+        ("listing", "--listing", "true"),
+        ("precompressed", "--precompressed", "true"),
+        ("compress", "--compress", "true"),
+        ("not-found", "--not-found a.html", "\"a.html\""),
         ("file-cache", "--file-cache 4", "4"),
         (
             "proxy",
@@ -430,7 +436,16 @@ mod tests {
                 .unzip()
         };
         for left_out in [
-            &["directory", "file-cache"][..],
+            &[
+                "directory",
+                "hidden",
+                "follow-links",
+                "listing",
+                "precompressed",
+                "compress",
+                "not-found",
+                "file-cache",
+            ][..],
             &[
                 "proxy",
                 "proxy-timeout",

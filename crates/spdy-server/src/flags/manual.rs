@@ -36,6 +36,7 @@ pub(super) const AFTER_HELP: &str = "\
 Examples:
   spdy-server                                   the built-in site at https://localhost:8443/
   spdy-server public/                           the files of public/ at the same address
+  spdy-server --listing --compress public/      the same, with lists of directories, and text in gzip
   spdy-server --plain 127.0.0.1:8080            plain text only
   spdy-server --listen 0.0.0.0:443 --cert chain.pem --key key.pem /var/www
   spdy-server --proxy http://127.0.0.1:3000     a reverse proxy

@@ -114,6 +114,15 @@ fn values_find_their_place() {
     assert_eq!(directory.max_bytes, 3 << 20);
     let forgetful = flags("spdy-server --file-cache 0 d").directory().unwrap();
     assert_eq!(forgetful.max_entries, 0);
+    assert!(!directory.hidden && !directory.follow_links && !directory.listing);
+    assert!(!directory.precompressed && !directory.compress);
+    let open = flags("spdy-server --hidden --follow-links --listing d");
+    let open = open.directory().unwrap();
+    assert!(open.hidden && open.follow_links && open.listing);
+    let short = flags("spdy-server --precompressed --compress --not-found e/404.html d");
+    let short = short.directory().unwrap();
+    assert!(short.precompressed && short.compress);
+    assert_eq!(short.not_found.unwrap(), Path::new("e/404.html"));
 
     assert_eq!(flags("spdy-server").runtime(), Layout::Shared);
     assert_eq!(
@@ -192,6 +201,16 @@ fn what_makes_no_sense_is_refused() {
         "spdy-server --ready-checks-application --metrics 127.0.0.1:1",
         "spdy-server --ready-checks-application --proxy http://a",
         "spdy-server --file-cache 1",
+        "spdy-server --hidden",
+        "spdy-server --follow-links",
+        "spdy-server --listing",
+        "spdy-server --precompressed",
+        "spdy-server --compress",
+        "spdy-server --not-found 404.html",
+        "spdy-server --not-found ../404.html d",
+        "spdy-server --not-found /404.html d",
+        "spdy-server --not-found . d",
+        "spdy-server --listing --proxy http://a:1",
         "spdy-server --file-cache -1 d",
         "spdy-server --runtime single",
         "spdy-server --advertise 0",

@@ -3,26 +3,31 @@
 use std::{
     collections::HashMap,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::task::spawn_blocking;
 
-use super::{Directory, entry::Entry};
+use super::{
+    Directory,
+    disk::{Disk, Found, Question},
+    entry::Entry,
+    root::Below,
+};
 
-/// Entries by their paths. Only existing paths are cached, so that clients cannot fill it with
-/// names that do not exist.
+/// Entries by the questions that they answer. Only existing paths are cached, so that clients
+/// cannot fill it with names that do not exist. A path in a question is one that may be served.
 #[derive(Debug)]
 pub(super) struct Cache {
-    limits: Directory,
+    disk: Arc<Disk>,
     memory: Mutex<Memory>,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
-    known: HashMap<PathBuf, Known>,
+    known: HashMap<Question, Known>,
     bytes: usize,
     open: usize,
     /// The number of times that an entry was used or added. It orders the entries by their last
@@ -32,7 +37,7 @@ struct Memory {
 
 #[derive(Debug)]
 struct Known {
-    entry: Arc<Entry>,
+    found: Found,
     looked: Instant,
     used: u64,
 }
@@ -40,43 +45,51 @@ struct Known {
 impl Cache {
     pub(super) fn new(limits: Directory) -> Self {
         Self {
-            limits,
+            disk: Arc::new(Disk::new(limits)),
             memory: Mutex::default(),
         }
     }
 
-    /// Returns what is at a path, or was there at most [`Directory::trust`] ago. A cached entry is
-    /// returned at once. Otherwise a thread for blocking work reads the disk. Cancel safe.
+    /// Checks the names of a path.
     ///
     /// # Errors
-    /// The same as for [`Entry::look`].
-    pub(super) async fn entry(&self, path: &Path) -> io::Result<Arc<Entry>> {
+    /// The same as for [`Root::below`](super::root::Root::below).
+    pub(super) fn below(&self, path: PathBuf) -> io::Result<Below> {
+        self.disk.root.below(path)
+    }
+
+    /// Returns what the disk has for a question, or had at most [`Directory::trust`] ago. What is
+    /// cached is returned at once. Otherwise a thread for blocking work reads the disk. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// The same as for [`Disk::look`].
+    pub(super) async fn ask(&self, question: Question) -> io::Result<Found> {
         let now = Instant::now();
-        let known = self.memory().recall(path);
+        let known = self.memory().recall(&question);
         let known = match known {
-            Some((entry, looked)) if now.duration_since(looked) < self.trust(&entry) => {
-                return Ok(entry);
+            Some((found, looked)) if now.duration_since(looked) < self.trust(&found.entry) => {
+                return Ok(found);
             }
-            known => known.map(|(entry, _)| entry),
+            known => known.map(|(found, _)| found.entry),
         };
-        let (sought, max_small) = (path.to_owned(), self.limits.max_small);
-        let found = spawn_blocking(move || Entry::look(&sought, known, max_small));
-        let found = found.await;
+        let (disk, sought) = (Arc::clone(&self.disk), question.clone());
+        let found = spawn_blocking(move || disk.look(&sought, known)).await;
         let found = found.unwrap_or_else(|failed| Err(io::Error::other(failed)));
         match &found {
-            Ok(entry) => self.memory().keep(path, entry, now, &self.limits),
-            Err(_) => self.memory().forget(path),
+            Ok(found) => self.memory().keep(question, found, now, &self.disk.limits),
+            Err(_) => self.memory().forget(&question),
         }
         found
     }
 
     /// Returns how long an entry is used without a check. It is zero for an open file that still
     /// changes: otherwise requests for a growing log would fail half of the time.
-    const fn trust(&self, entry: &Entry) -> Duration {
+    fn trust(&self, entry: &Entry) -> Duration {
         if entry.is_open() && !entry.is_settled {
             Duration::ZERO
         } else {
-            self.limits.trust
+            self.disk.limits.trust
         }
     }
 
@@ -86,30 +99,30 @@ impl Cache {
 }
 
 impl Memory {
-    /// Returns the entry, and when it was checked.
-    fn recall(&mut self, path: &Path) -> Option<(Arc<Entry>, Instant)> {
-        let known = self.known.get_mut(path)?;
+    /// Returns what was found, and when.
+    fn recall(&mut self, question: &Question) -> Option<(Found, Instant)> {
+        let known = self.known.get_mut(question)?;
         self.uses += 1;
         known.used = self.uses;
-        Some((Arc::clone(&known.entry), known.looked))
+        Some((known.found.clone(), known.looked))
     }
 
-    /// Adds an entry that was checked just now, in place of the old one of its path.
-    fn keep(&mut self, path: &Path, entry: &Arc<Entry>, looked: Instant, limits: &Directory) {
-        self.forget(path);
+    /// Adds what was found just now, in place of what was known.
+    fn keep(&mut self, question: Question, found: &Found, looked: Instant, limits: &Directory) {
+        self.forget(&question);
         self.forget_old(looked);
         if limits.max_entries == 0 {
             return;
         }
         self.uses += 1;
-        self.bytes += entry.bytes();
-        self.open += usize::from(entry.is_open());
+        self.bytes += found.entry.bytes();
+        self.open += usize::from(found.entry.is_open());
         let known = Known {
-            entry: Arc::clone(entry),
+            found: found.clone(),
             looked,
             used: self.uses,
         };
-        self.known.insert(path.to_owned(), known);
+        self.known.insert(question, known);
         self.make_room(limits);
     }
 
@@ -128,26 +141,27 @@ impl Memory {
     /// Removes the least recently used one of these entries. They are few enough to be searched one
     /// by one.
     fn forget_one(&mut self, may_go: impl Fn(&Entry) -> bool) {
-        let all = self.known.iter().filter(|(_, known)| may_go(&known.entry));
+        let all = self.known.iter();
+        let all = all.filter(|(_, known)| may_go(&known.found.entry));
         let oldest = all.min_by_key(|(_, known)| known.used);
-        if let Some(path) = oldest.map(|(path, _)| path.clone()) {
-            self.forget(&path);
+        if let Some(question) = oldest.map(|(question, _)| question.clone()) {
+            self.forget(&question);
         }
     }
 
     fn forget_old(&mut self, now: Instant) {
         let is_old = |known: &Known| now.duration_since(known.looked) > LONGEST_REST;
         let old = self.known.iter().filter(|(_, known)| is_old(known));
-        let old: Vec<_> = old.map(|(path, _)| path.clone()).collect();
-        for path in old {
-            self.forget(&path);
+        let old: Vec<_> = old.map(|(question, _)| question.clone()).collect();
+        for question in old {
+            self.forget(&question);
         }
     }
 
-    fn forget(&mut self, path: &Path) {
-        if let Some(known) = self.known.remove(path) {
-            self.bytes -= known.entry.bytes();
-            self.open -= usize::from(known.entry.is_open());
+    fn forget(&mut self, question: &Question) {
+        if let Some(known) = self.known.remove(question) {
+            self.bytes -= known.found.entry.bytes();
+            self.open -= usize::from(known.found.entry.is_open());
         }
     }
 }
@@ -174,23 +188,27 @@ mod tests {
         limits
     }
 
+    fn at(cache: &Cache, file: usize) -> Question {
+        Question::At(cache.below(file.to_string().into()).unwrap())
+    }
+
     /// Requests the files, and returns which ones are cached then.
     async fn known_after(cache: &Cache, files: &[usize]) -> Vec<usize> {
-        let path = |file: usize| cache.limits.path.join(file.to_string());
         for file in files {
-            cache.entry(&path(*file)).await.unwrap();
+            cache.ask(at(cache, *file)).await.unwrap();
         }
         let memory = cache.memory();
-        let bytes: usize = memory.known.values().map(|known| known.entry.bytes()).sum();
-        let open = memory.known.values().filter(|known| known.entry.is_open());
-        assert_eq!((memory.bytes, memory.open), (bytes, open.count()));
+        let entries = || memory.known.values().map(|known| &known.found.entry);
+        let bytes: usize = entries().map(|entry| entry.bytes()).sum();
+        let open = entries().filter(|entry| entry.is_open()).count();
+        assert_eq!((memory.bytes, memory.open), (bytes, open));
         (0..10)
-            .filter(|file| memory.known.contains_key(&path(*file)))
+            .filter(|file| memory.known.contains_key(&at(cache, *file)))
             .collect()
     }
 
     fn remove(cache: &Cache) {
-        fs::remove_dir_all(&cache.limits.path).unwrap();
+        fs::remove_dir_all(&cache.disk.limits.path).unwrap();
     }
 
     #[tokio::test]
@@ -230,7 +248,7 @@ mod tests {
     async fn what_nobody_asks_for_is_forgotten_and_what_is_not_there_was_never_known() {
         let cache = Cache::new(limits("rest", 2));
         assert_eq!(known_after(&cache, &[0, 1]).await, [0, 1]);
-        let missing = cache.entry(&cache.limits.path.join("2")).await;
+        let missing = cache.ask(at(&cache, 2)).await;
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
         let later = Instant::now() + LONGEST_REST;
         cache.memory().forget_old(later - Duration::from_secs(5));
@@ -250,13 +268,29 @@ mod tests {
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(long_ago).unwrap();
-        let first = cache.entry(&path).await.unwrap();
-        assert!(Arc::ptr_eq(&first, &cache.entry(&path).await.unwrap()));
+        let ask = async || cache.ask(at(&cache, 0)).await.unwrap().entry;
+        let first = ask().await;
+        assert!(Arc::ptr_eq(&first, &ask().await));
         // The file has the same length, and its time of change is set back.
         fs::write(&path, [1; 100]).unwrap();
         file.set_modified(long_ago).unwrap();
-        let second = cache.entry(&path).await.unwrap();
+        let second = ask().await;
         assert_eq!(cfg!(unix), !Arc::ptr_eq(&first, &second));
+        remove(&cache);
+    }
+    #[tokio::test]
+    async fn a_list_that_has_not_changed_is_shared() {
+        let mut limits = limits("list", 3);
+        limits.trust = Duration::ZERO;
+        let cache = Cache::new(limits);
+        let root = Question::In(cache.below("./".into()).unwrap());
+        let ask = async || cache.ask(root.clone()).await.unwrap().entry;
+        let first = ask().await;
+        assert!(Arc::ptr_eq(&first, &ask().await));
+        let held: usize = cache.memory().bytes;
+        assert!(held >= 3 * size_of::<String>(), "{held}");
+        fs::write(cache.disk.limits.path.join("0"), "shorter").unwrap();
+        assert!(!Arc::ptr_eq(&first, &ask().await));
         remove(&cache);
     }
 }

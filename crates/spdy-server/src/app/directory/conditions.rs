@@ -1,11 +1,13 @@
 //! Parts of a file, where `ServeDir` alone would be wrong: `If-Range`, which it does not support,
 //! units other than bytes, and redirects.
 
+use std::ops::Range;
+
 use axum::{
     extract::Request,
     http::{
         HeaderMap, HeaderValue, Uri,
-        header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
+        header::{ACCEPT_RANGES, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
     },
 };
 
@@ -35,11 +37,13 @@ impl Resumption {
 
     /// Returns whether the client has the beginning of the file that these fields describe. A weak
     /// tag never matches ([RFC 9110, section
-    /// 13.1.5](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5)).
+    /// 13.1.5](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5)). A file that would be
+    /// compressed for the client has no parts.
     pub(super) fn is_possible(&self, fields: &HeaderMap) -> bool {
+        let has_parts = fields.contains_key(ACCEPT_RANGES);
         let is_weak = self.known.as_bytes().starts_with(b"W/");
         let is_known = |name| fields.get(name) == Some(&self.known);
-        !is_weak && (is_known(ETAG) || is_known(LAST_MODIFIED))
+        has_parts && !is_weak && (is_known(ETAG) || is_known(LAST_MODIFIED))
     }
 
     /// Puts the range back into the request.
@@ -54,24 +58,36 @@ impl Resumption {
 /// than the file, which means the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
-    /// The last bytes. The number is not 0.
+    /// The last bytes.
     Suffix(u64),
     /// From one byte to another, or to the end.
     Bytes(u64, Option<u64>),
 }
 
 impl Span {
-    /// Parses a range of bytes. Returns `None` for other ranges, which `ServeDir` handles.
+    /// Returns the range of a request. Returns `None` for other ranges, which `ServeDir` handles.
     pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
         let range = fields.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+        Self::parse(range).filter(|range| *range != Self::Suffix(0))
+    }
+
+    /// Parses a range of bytes without its unit.
+    pub(super) fn parse(range: &str) -> Option<Self> {
         match range.split_once('-')? {
-            ("", length) => match number(length)? {
-                0 => None,
-                length => Some(Self::Suffix(length)),
-            },
+            ("", length) => Some(Self::Suffix(number(length)?)),
             (first, "") => Some(Self::Bytes(number(first)?, None)),
             (first, last) => Some(Self::Bytes(number(first)?, Some(number(last)?))),
         }
+    }
+
+    /// Returns the bytes that it means in a file of this length, if there are any.
+    pub(super) fn within(self, len: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::Suffix(length) => len.saturating_sub(length)..len,
+            Self::Bytes(first, None) => first..len,
+            Self::Bytes(first, Some(last)) => first..last.saturating_add(1).min(len),
+        };
+        (!range.is_empty()).then_some(range)
     }
 
     pub(super) fn put(self, fields: &mut HeaderMap) {

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -35,22 +36,27 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Returns `len` bytes from `start` on.
+    /// Returns these bytes of a file.
     pub(super) const fn new(
         entry: Arc<Entry>,
-        start: u64,
-        len: u64,
+        range: Range<u64>,
         room: PieceRoom,
         spares: Arc<Spares>,
     ) -> Self {
         Self {
             entry,
-            position: start,
-            left: len,
+            position: range.start,
+            left: range.end - range.start,
             room,
             spares,
             reading: None,
         }
+    }
+
+    /// Goes on with other bytes, after the last ones.
+    pub(super) const fn aim(&mut self, range: Range<u64>) {
+        self.position = range.start;
+        self.left = range.end - range.start;
     }
 
     /// Cancel safe: the next call returns what is read meanwhile.

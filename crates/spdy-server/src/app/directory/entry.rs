@@ -1,21 +1,27 @@
-//! What is at a path. Blocking calls on a thread for blocking work find it out.
+//! What is at a path.
 
 use std::{
     fs::{File, Metadata},
     io::{self, Read},
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 
-/// A file or a directory as it was when it was checked.
+use super::{
+    facts::{Facts, Identity},
+    gzip::gzip,
+    list::Item,
+};
+
+/// A file, a directory or a list as it was when it was checked.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) facts: Facts,
     pub(super) kind: Kind,
-    identity: Identity,
+    /// The file in gzip, if that is shorter.
+    pub(super) gzip: Option<Bytes>,
+    pub(super) identity: Identity,
     /// Whether a later change must show in the facts.
     pub(super) is_settled: bool,
 }
@@ -27,33 +33,30 @@ pub(super) enum Kind {
     Small(Bytes),
     /// The file, which is read by position because several responses share the handle.
     Large(File),
+    /// What is in a directory, in the order of names, and whether that is all.
+    List {
+        items: Vec<Item>,
+        is_whole: bool,
+    },
+}
+
+impl Kind {
+    pub(super) fn is_same_list(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::List { items, is_whole },
+                Self::List {
+                    items: others,
+                    is_whole: whole,
+                },
+            ) => items == others && is_whole == whole,
+            _ => false,
+        }
+    }
 }
 
 impl Entry {
-    /// Checks a path. Returns `known` itself if the path is unchanged. A file of up to `max_small`
-    /// bytes is read.
-    ///
-    /// # Errors
-    /// Returns the error of the system. A path that is neither a file nor a directory is not found,
-    /// because opening a pipe can block forever.
-    pub(super) fn look(
-        path: &Path,
-        known: Option<Arc<Self>>,
-        max_small: usize,
-    ) -> io::Result<Arc<Self>> {
-        let there = path.metadata().map_err(absent)?;
-        let now = SystemTime::now();
-        let identity = Identity::of(&there);
-        match known {
-            Some(known) if known.is_settled && known.identity == identity => Ok(known),
-            _ if there.is_dir() => Ok(Arc::new(Self::new(&there, Kind::Directory, now))),
-            _ if there.is_file() => Self::open(path, now, max_small).map(Arc::new),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn open(path: &Path, now: SystemTime, max_small: usize) -> io::Result<Self> {
-        let mut file = open(path)?;
+    pub(super) fn open(mut file: File, now: SystemTime, max_small: usize) -> io::Result<Self> {
         let before = file.metadata()?;
         // Something else can have taken the place of the file since it was looked at.
         if !before.is_file() {
@@ -76,150 +79,44 @@ impl Entry {
         }
     }
 
-    fn new(metadata: &Metadata, kind: Kind, now: SystemTime) -> Self {
+    pub(super) fn new(metadata: &Metadata, kind: Kind, now: SystemTime) -> Self {
         let facts = Facts::of(metadata);
         Self {
             is_settled: facts.is_settled(now),
             identity: Identity::of(metadata),
+            gzip: None,
             facts,
             kind,
         }
     }
 
+    /// Compresses a file that has not changed recently.
+    pub(super) fn compress(&mut self) -> io::Result<()> {
+        let len = self.facts.len();
+        let compressed = match &self.kind {
+            Kind::Small(bytes) => gzip(&bytes[..], len)?,
+            Kind::Large(file) => {
+                let compressed = gzip(file.take(len), len)?;
+                let is_unchanged = Facts::of(&file.metadata()?) == self.facts;
+                compressed.filter(|_| is_unchanged)
+            }
+            _ => None,
+        };
+        self.gzip = compressed;
+        Ok(())
+    }
+
     /// Returns the number of bytes of it that are in memory.
-    pub(super) const fn bytes(&self) -> usize {
-        match &self.kind {
+    pub(super) fn bytes(&self) -> usize {
+        let own = match &self.kind {
             Kind::Small(bytes) => bytes.len(),
-            _ => 0,
-        }
+            Kind::List { items, .. } => items.iter().map(Item::bytes).sum(),
+            Kind::Large(_) | Kind::Directory => 0,
+        };
+        own + self.gzip.as_ref().map_or(0, Bytes::len)
     }
 
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.kind, Kind::Large(_))
-    }
-}
-
-/// Opens a path without waiting for the writer of a pipe.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    }
-    options.read(true).open(path)
-}
-
-/// Converts the error for a name that no file can have to the error for a missing file.
-fn absent(error: io::Error) -> io::Error {
-    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
-    match error.kind() {
-        InvalidFilename | InvalidInput | NotADirectory => NotFound.into(),
-        _ if error.raw_os_error() == Some(ELOOP) => NotFound.into(),
-        _ => error,
-    }
-}
-
-/// Too many symbolic links: `std` has no stable name for this kind of error. Linux has its own
-/// number for it.
-const ELOOP: i32 = match cfg!(any(target_os = "linux", target_os = "android")) {
-    true => 40,
-    false => 62,
-};
-
-/// The facts about a file that HTTP uses. While they are unchanged, so are the contents, except for
-/// the case in [`is_settled`](Self::is_settled).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
-    is_dir: bool,
-    len: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Facts {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            is_dir: metadata.is_dir(),
-            len: metadata.len(),
-            modified: metadata.modified().ok(),
-        }
-    }
-
-    /// Returns whether a change after `now` shows in the time of the last change.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let age = |modified| now.duration_since(modified).ok();
-        self.modified
-            .and_then(age)
-            .is_some_and(|age| age >= COARSEST_CLOCK)
-    }
-}
-
-impl tower_http::services::fs::Metadata for Facts {
-    fn is_dir(&self) -> bool {
-        self.is_dir
-    }
-
-    fn modified(&self) -> io::Result<SystemTime> {
-        self.modified
-            .ok_or_else(|| io::ErrorKind::Unsupported.into())
-    }
-
-    fn len(&self) -> u64 {
-        self.len
-    }
-}
-
-/// Identifies a file with its contents.
-#[derive(Debug, PartialEq, Eq)]
-struct Identity {
-    facts: Facts,
-    /// The device, the number, and the time of the last change of the inode, which cannot be set
-    /// back.
-    #[cfg(unix)]
-    node: (u64, u64, i64, i64),
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        #[cfg(unix)]
-        use std::os::unix::fs::MetadataExt;
-        Self {
-            facts: Facts::of(metadata),
-            #[cfg(unix)]
-            node: (
-                metadata.dev(),
-                metadata.ino(),
-                metadata.ctime(),
-                metadata.ctime_nsec(),
-            ),
-        }
-    }
-}
-
-/// Two changes within this time can have the same time of change, on the file systems with the
-/// coarsest clocks.
-const COARSEST_CLOCK: Duration = Duration::from_secs(2);
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::{env, fs, process, sync::mpsc, thread};
-
-    use super::*;
-
-    #[test]
-    fn a_pipe_that_takes_the_place_of_a_file_is_not_waited_for() {
-        let path = env::temp_dir().join(format!("spdy-entry-pipe-{}", process::id()));
-        let made = process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        let (tell, told) = mpsc::channel();
-        let swapped = path.clone();
-        // It was a file when it was looked at.
-        let open = move || Entry::open(&swapped, SystemTime::now(), 1000).map(drop);
-        thread::spawn(move || tell.send(open()));
-        let opened = told.recv_timeout(Duration::from_secs(60));
-        fs::remove_file(path).unwrap();
-        let error = opened.expect("opening does not wait").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

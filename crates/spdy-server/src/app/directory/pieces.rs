@@ -7,7 +7,10 @@ use std::{fmt, fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 
-use super::entry::{Entry, Facts, Kind};
+use super::{
+    entry::{Entry, Kind},
+    facts::Facts,
+};
 
 /// A piece of a large file that is to be read.
 #[derive(Debug)]
@@ -192,7 +195,7 @@ const MAX_SPARES: usize = 2;
 mod tests {
     use std::{env, fs, path::PathBuf, process};
 
-    use super::*;
+    use super::{super::disk::tests::look_at, *};
 
     /// Creates a file of three pieces and some bytes.
     fn file(name: &str) -> (PathBuf, Arc<Entry>, Vec<u8>) {
@@ -201,7 +204,7 @@ mod tests {
             .map(|at| (at * 31 % 251) as u8)
             .collect();
         fs::write(&path, &bytes).unwrap();
-        let entry = Entry::look(&path, None, 0).unwrap();
+        let entry = look_at(&path, 0).unwrap();
         (path, entry, bytes)
     }
 

@@ -1,0 +1,296 @@
+//! The responses of a directory: what `ServeDir` returns, and what is better here.
+
+use std::{io, path::Path, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{
+        HeaderMap, Method, StatusCode, Uri, Version,
+        header::{
+            ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+            HeaderValue, LAST_MODIFIED, LOCATION, RANGE,
+        },
+        response::{Parts, Response},
+    },
+    response::IntoResponse,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use spdy_tower::StreamInfo;
+use tower_http::services::ServeDir;
+use tower_service::Service;
+
+use super::{
+    Directory,
+    cache::Cache,
+    conditions::{Span, leads_below, with_slash},
+    config::Reason,
+    contents::{Contents, PieceRoom},
+    disk::{Disk, Question},
+    entry::Entry,
+    gzip,
+    list::Order,
+    page::{self, Page},
+    pieces::Spares,
+    ranges::{Granted, Ranges},
+    root::Below,
+    visit::Visit,
+};
+
+#[derive(Debug)]
+pub(super) struct Site {
+    cache: Arc<Cache>,
+    spares: Arc<Spares>,
+    lists: bool,
+    precompressed: bool,
+    not_found: Option<Uri>,
+}
+
+impl Site {
+    /// # Errors
+    /// Returns an error if there is a page for 404 that is not a file which is served, or if files
+    /// are compressed and there is no cache for them.
+    pub(super) fn new(directory: Directory) -> Result<Self, Reason> {
+        if directory.compress && directory.max_entries == 0 {
+            return Err(Reason::NoCache);
+        }
+        let page = directory.not_found.as_deref();
+        let not_found = page.map(|page| {
+            let uri = uri_of_file(&directory, page);
+            uri.map_err(|source| Reason::NoPage(page.to_owned(), source))
+        });
+        Ok(Self {
+            not_found: not_found.transpose()?,
+            lists: directory.listing,
+            precompressed: directory.precompressed,
+            cache: Arc::new(Cache::new(directory)),
+            spares: Arc::default(),
+        })
+    }
+
+    pub(super) async fn respond(&self, request: Request) -> Response<Body> {
+        let Some(Span::Suffix(_)) = Span::of(request.headers()) else {
+            return self.answer_or_page(request).await;
+        };
+        let (mut head, body) = request.into_parts();
+        let response = self
+            .answer_or_page(Request::from_parts(head.clone(), Body::empty()))
+            .await;
+        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+            return response;
+        }
+        // The range is longer than the file.
+        Span::Bytes(0, None).put(&mut head.headers);
+        self.answer_or_page(Request::from_parts(head, body)).await
+    }
+
+    /// Returns the page for 404 instead of an empty response, if there is one.
+    async fn answer_or_page(&self, request: Request) -> Response<Body> {
+        let Some(page) = &self.not_found else {
+            return self.answer(request).await;
+        };
+        let for_page = request_for(page, &request);
+        let response = self.answer(request).await;
+        if response.status() != StatusCode::NOT_FOUND {
+            return response;
+        }
+        let mut page = self.answer(for_page).await;
+        if page.status() != StatusCode::OK {
+            return response;
+        }
+        *page.status_mut() = StatusCode::NOT_FOUND;
+        for name in [ETAG, LAST_MODIFIED, ACCEPT_RANGES] {
+            page.headers_mut().remove(name);
+        }
+        page
+    }
+
+    async fn answer(&self, mut request: Request) -> Response<Body> {
+        let asked = Asked::take(&mut request);
+        let visit = Visit::new(Arc::clone(&self.cache));
+        let response = self.files(&visit, request).await;
+        let is_redirect = response.headers().contains_key(LOCATION);
+        if !is_redirect && asked.leads_below() {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        match (response.status(), visit.seen()) {
+            (StatusCode::NOT_FOUND, _) => match visit.without_index() {
+                Some(directory) if self.lists => self.list(directory, &asked).await,
+                _ => response,
+            },
+            (_, None) => response,
+            (_, Some((entry, start))) => self.complete(asked, response, entry, start),
+        }
+    }
+
+    /// Completes the response with what `ServeDir` has found.
+    fn complete(
+        &self,
+        asked: Asked,
+        response: Response<Body>,
+        entry: Arc<Entry>,
+        start: u64,
+    ) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        if let Some(location) = head.headers.get_mut(LOCATION)
+            && let Some(relative) = with_slash(&asked.uri)
+        {
+            *location = relative;
+        }
+        if is_part_of_nothing(&head) {
+            head.status = StatusCode::OK;
+            head.headers.remove(CONTENT_RANGE);
+        }
+        name_charset(&mut head.headers);
+        let granted = match asked.ranges {
+            Some(ranges) if head.status == StatusCode::OK => {
+                let len = length(&head);
+                ranges.apply(&mut head, len)
+            }
+            _ => Granted::Whole,
+        };
+        let compressed = gzip::apply(&mut head, &entry, asked.accepts_gzip);
+        if !asked.is_get || !has_file(&head) {
+            return match granted {
+                Granted::Nothing => Response::from_parts(head, Body::empty()),
+                _ => Response::from_parts(head, body),
+            };
+        }
+        let contents = |range| Contents::new(entry, range, asked.room, Arc::clone(&self.spares));
+        let body = match (compressed, granted) {
+            (Some(compressed), _) => Body::from(compressed),
+            (None, Granted::Several(split)) => Body::new(split.body(contents(0..0))),
+            (None, Granted::One(range)) => Body::new(contents(range)),
+            (None, _) => Body::new(contents(start..start + length(&head))),
+        };
+        Response::from_parts(head, body)
+    }
+
+    /// `ServeDir` never reads its own bodies, so they need no buffer. It ignores several ranges.
+    async fn files(&self, visit: &Visit, request: Request) -> Response<Body> {
+        let mut files = ServeDir::with_backend("", visit.clone())
+            .with_buf_chunk_size(0)
+            .ignore_multi_range_requests(true);
+        if self.precompressed {
+            files = files
+                .precompressed_zstd()
+                .precompressed_br()
+                .precompressed_gzip();
+        }
+        match Service::<Request>::call(&mut files, request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn list(&self, directory: Below, asked: &Asked) -> Response<Body> {
+        match self.cache.ask(Question::In(directory.clone())).await {
+            Ok(list) => {
+                let order = Order::of(asked.uri.query());
+                page::response(Page::new(list.entry, directory, order), asked.is_get)
+            }
+            Err(_) => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+}
+
+/// What a response depends on beside the request that `ServeDir` gets.
+#[derive(Debug)]
+struct Asked {
+    uri: Uri,
+    is_get: bool,
+    accepts_gzip: bool,
+    ranges: Option<Ranges>,
+    room: PieceRoom,
+}
+
+impl Asked {
+    /// Takes several ranges out of a request, which only GET can have.
+    fn take(request: &mut Request) -> Self {
+        let is_get = request.method() == Method::GET;
+        let ranges = Ranges::of(request.headers());
+        if ranges.is_some() {
+            request.headers_mut().remove(RANGE);
+        }
+        Self {
+            uri: request.uri().clone(),
+            accepts_gzip: gzip::is_accepted(request.headers()),
+            ranges: ranges.filter(|_| is_get),
+            room: room(request),
+            is_get,
+        }
+    }
+
+    fn leads_below(&self) -> bool {
+        !self.uri.path().ends_with('/') && leads_below(self.uri.path())
+    }
+}
+
+/// Returns the URI of a file, by its path below a directory.
+fn uri_of_file(directory: &Directory, path: &Path) -> io::Result<Uri> {
+    let disk = Disk::new(directory.clone());
+    let below = disk.root.below(path.to_owned())?;
+    let found = disk.look(&Question::At(below), None)?;
+    if found.entry.facts.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let path = path.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+    let path = utf8_percent_encode(path, BUT_SLASHES);
+    Uri::try_from(format!("/{path}")).map_err(io::Error::other)
+}
+
+const BUT_SLASHES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/');
+
+/// Returns the request for a page in place of another one, without its conditions.
+fn request_for(page: &Uri, instead_of: &Request) -> Request {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = page.clone();
+    *request.method_mut() = instead_of.method().clone();
+    *request.version_mut() = instead_of.version();
+    for accepted in instead_of.headers().get_all(ACCEPT_ENCODING) {
+        let fields = request.headers_mut();
+        fields.append(ACCEPT_ENCODING, accepted.clone());
+    }
+    if let Some(stream) = instead_of.extensions().get::<StreamInfo>() {
+        request.extensions_mut().insert(stream.clone());
+    }
+    request
+}
+
+/// Adds the charset of text. A file of text has no other place to tell it.
+fn name_charset(fields: &mut HeaderMap) {
+    if let Some(kind) = fields.get_mut(CONTENT_TYPE)
+        && kind.as_bytes().starts_with(b"text/")
+        && !kind.as_bytes().contains(&b';')
+    {
+        let named = [kind.as_bytes(), b"; charset=utf-8"].concat();
+        *kind = HeaderValue::from_bytes(&named).expect("it is of two values");
+    }
+}
+
+/// Returns how much of a file can be read at once.
+fn room(request: &Request) -> PieceRoom {
+    match request.extensions().get::<StreamInfo>() {
+        Some(stream) => PieceRoom::Stream(stream.room()),
+        None if request.version() == Version::HTTP_2 => PieceRoom::Shared,
+        None => PieceRoom::Alone,
+    }
+}
+
+/// Returns whether a response claims to be a part of an empty file.
+fn is_part_of_nothing(head: &Parts) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    head.status == StatusCode::PARTIAL_CONTENT && length == Some(b"0")
+}
+
+/// Returns whether the body of a response to GET is a file or a part of one.
+fn has_file(head: &Parts) -> bool {
+    matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
+}
+
+fn length(head: &Parts) -> u64 {
+    let length = head.headers.get(CONTENT_LENGTH);
+    length
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .expect("ServeDir declares the length of each file or part")
+}
