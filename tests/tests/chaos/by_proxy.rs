@@ -63,20 +63,23 @@ fn reason(page: &str) -> Option<&str> {
 pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
     let plan = Plan::new(dice);
     let is_http2 = dice.percent(50);
-    let (upstream, protocol) = if is_http2 {
-        ("h2://a.test", Protocol::Http2)
+    let (scheme, protocol) = if is_http2 {
+        ("h2", Protocol::Http2)
     } else {
-        ("http://a.test", Protocol::Http1)
+        ("http", Protocol::Http1)
     };
-    let connect = Duration::from_millis(dice.pick(&[300, 1000]));
+    // Each has a part of 3000 ms, and the others are too short for parts.
+    let addresses = dice.pick(&[1, 2, 3]);
+    let connect = Duration::from_millis(dice.pick(&[300, 1000, 3000]));
     let answer = Duration::from_millis(dice.pick(&[1800, 3000]));
     let origin = Origin::new(Speaks::Plain(protocol), plan, connect, dice.fork());
-    origin.books.tell(format_args!("{upstream}, {plan:?}"));
-    let mut settings = Proxy::new(upstream.parse().expect("it is an upstream"));
+    let told = format_args!("{scheme}, {addresses} addresses, {plan:?}");
+    origin.books.tell(told);
+    let mut settings = to(scheme, addresses);
     settings.connect_timeout = connect;
     settings.answer_timeout = answer;
     settings.max_connections = dice.pick(&[1, 4, 32, 512]);
-    let max_connections = settings.max_connections;
+    let max_connections = settings.max_connections * addresses;
     let network = Arc::clone(&origin);
     let router = proxy(settings.connector(move || Arc::clone(&network).connect()));
     Round {
@@ -92,6 +95,18 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
             may_wait_for_streams: is_http2,
         },
         max_connections,
-        frozen: if is_http2 { 1 } else { usize::MAX },
+        frozen: if is_http2 { addresses } else { usize::MAX },
     }
+}
+
+/// Returns a proxy for an origin that has this number of addresses.
+fn to(scheme: &str, addresses: usize) -> Proxy {
+    let upstream = |number| {
+        let text = format!("{scheme}://a{number}.test");
+        text.parse().expect("it is an upstream")
+    };
+    (1..addresses).fold(Proxy::new(upstream(0)), |proxy, number| {
+        let proxy = proxy.also(upstream(number));
+        proxy.expect("each is another one")
+    })
 }

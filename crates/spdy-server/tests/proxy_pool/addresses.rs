@@ -1,7 +1,7 @@
 //! Several addresses of one application: which of them a request gets, which are left out, and that
 //! each has bounds of its own.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, atomic::AtomicBool};
 
 use tokio::sync::Notify;
 
@@ -32,9 +32,11 @@ enum Does {
 struct Farm {
     scheme: &'static str,
     addresses: Mutex<Vec<(Does, usize)>>,
-    /// How often a request for `/poison` has come.
-    poisoned: Arc<AtomicUsize>,
+    /// The number of requests for `/poison`.
+    poisoned: AtomicUsize,
     release: Arc<Notify>,
+    /// Whether a connection that was used before ends at its next request.
+    chance: AtomicBool,
 }
 
 impl Farm {
@@ -43,8 +45,9 @@ impl Farm {
         let farm = Arc::new(Self {
             scheme,
             addresses: Mutex::new(all.iter().map(|does| (*does, 0)).collect()),
-            poisoned: Arc::default(),
+            poisoned: AtomicUsize::new(0),
             release: Arc::default(),
+            chance: AtomicBool::new(false),
         });
         let upstream = |index| format!("{scheme}{index}.test").parse().unwrap();
         let first = Proxy::new(upstream(0));
@@ -81,10 +84,20 @@ impl Farm {
         };
         let (near, mut far) = duplex(65536);
         match does {
-            Does::Serve => serve_either(self.upstream(), far, self.application(index)),
+            Does::Serve => {
+                let end = Arc::new(Notify::new());
+                let app = self.application(index, &end);
+                let serving = serve_on(self.scheme, far, app);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serving => {}
+                        () = end.notified() => {}
+                    }
+                });
+            }
             Does::Silent => {
                 let silent = Router::new().fallback(pending::<()>);
-                serve_either(self.upstream(), far, silent);
+                tokio::spawn(serve_on(self.scheme, far, silent));
             }
             Does::Refuse => return Err(io::ErrorKind::ConnectionRefused.into()),
             Does::Fail => return Err(io::ErrorKind::HostUnreachable.into()),
@@ -102,31 +115,45 @@ impl Farm {
         Ok(near)
     }
 
-    /// Returns an upstream of this protocol.
-    fn upstream(&self) -> &'static str {
-        match self.scheme {
-            "h2://" => "h2://a",
-            _ => "http://a",
-        }
-    }
-
-    /// Answers with the index of the address, and `/held` only once it is released.
-    fn application(&self, index: usize) -> Router {
-        let (release, poisoned) = (Arc::clone(&self.release), Arc::clone(&self.poisoned));
+    /// Answers with the index of the address, and `/held` only once it is released. `/poison` ends
+    /// the connection and the address.
+    fn application(self: &Arc<Self>, index: usize, end: &Arc<Notify>) -> Router {
+        let (release, farm) = (Arc::clone(&self.release), Arc::clone(self));
+        let (chance, used) = (Arc::clone(self), Arc::new(AtomicUsize::new(0)));
+        let (end, ends) = (Arc::clone(end), Arc::clone(end));
         let held = async move || {
             release.notified().await;
             index.to_string()
         };
-        let poison = async move || -> String {
-            poisoned.fetch_add(1, Relaxed);
-            // The connection ends with its request.
-            std::panic::resume_unwind(Box::new("poison"))
+        let poison = async move || {
+            farm.poisoned.fetch_add(1, Relaxed);
+            farm.does(index, Does::Refuse);
+            end.notify_one();
+            pending::<()>().await;
         };
         Router::new()
             .route("/held", axum::routing::any(held))
             .route("/poison", axum::routing::any(poison))
             .route("/busy", axum::routing::get(StatusCode::SERVICE_UNAVAILABLE))
-            .fallback(async move || index.to_string())
+            .fallback(async move || {
+                if used.fetch_add(1, Relaxed) > 0 && chance.chance.load(Relaxed) {
+                    ends.notify_one();
+                    pending::<()>().await;
+                }
+                index.to_string()
+            })
+    }
+}
+
+/// Serves a connection until it ends.
+async fn serve_on(scheme: &str, io: DuplexStream, app: Router) {
+    let service = hyper_util::service::TowerToHyperService::new(app);
+    if scheme == "h2://" {
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        _ = builder.serve_connection(TokioIo::new(io), service).await;
+    } else {
+        let builder = hyper::server::conn::http1::Builder::new();
+        _ = builder.serve_connection(TokioIo::new(io), service).await;
     }
 }
 
@@ -249,6 +276,25 @@ async fn an_address_that_is_left_out_is_tried_by_one_request_and_comes_back() {
             assert_eq!(farm.dials()[0], 2 + round, "{scheme}");
         }
         assert_eq!(down.elapsed(), 21 * SECOND);
+        // While one request tries it, the others do not wait.
+        farm.does(0, Does::Hang);
+        sleep(7 * SECOND).await;
+        let crowd = [(); 10].map(|()| {
+            let app = app.clone();
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                (post(&app, "/").await, begun.elapsed())
+            })
+        });
+        let mut took = Vec::new();
+        for one in crowd {
+            let (outcome, elapsed) = one.await.unwrap();
+            assert_eq!(outcome, Ok(1), "{scheme}");
+            took.push(elapsed);
+        }
+        took.sort_unstable();
+        assert_eq!(took[8..], [Duration::ZERO, CONNECT / 2], "{scheme}");
+        assert_eq!(farm.dials()[0], 6, "{scheme}");
         farm.does(0, Does::Serve);
         assert_eq!(posts(&app, 4).await, [Ok(1); 4], "{scheme}");
         sleep(7 * SECOND).await;
@@ -329,24 +375,38 @@ async fn neither_responses_nor_clients_that_leave_soon_take_an_address_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poison_request_reaches_two_addresses_at_most() {
+async fn a_request_that_ends_its_addresses_reaches_two_at_most() {
     for scheme in ["http://", "h2://"] {
-        for (method, most) in [("GET", 2), ("PUT", 2), ("POST", 1)] {
+        for (method, wanted) in [("GET", 2), ("PUT", 2), ("POST", 1)] {
             let (options, farm) = Farm::new(scheme, &[Does::Serve; 5]);
             let app = proxy(options);
             // Only a connection that was used before can have ended by chance.
-            posts(&app, 10).await;
+            assert!(posts(&app, 10).await.iter().all(Result::is_ok));
             let request = Request::builder().method(method).uri("/poison");
-            let response = app.oneshot(request.body(Body::empty()).unwrap()).await;
-            let status = response.unwrap().status();
-            assert!(status.is_server_error(), "{scheme} {method}");
+            let request = request.body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{scheme}");
             let poisoned = farm.poisoned.load(Relaxed);
-            assert!(
-                (1..=most).contains(&poisoned),
-                "{scheme} {method} {poisoned}"
-            );
+            assert_eq!(poisoned, wanted, "{scheme} {method}");
+            assert!(posts(&app, 10).await.iter().all(Result::is_ok));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_by_chance_is_replaced_at_the_same_address() {
+    let (options, farm) = Farm::new("http://", &[Does::Serve; 2]);
+    let app = proxy(options);
+    assert_eq!(posts(&app, 2).await, [0, 1].map(Ok));
+    // The application has just closed its connections, which were at rest.
+    farm.chance.store(true, Relaxed);
+    for index in [0, 1] {
+        let response = get(app.clone(), "/").await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, index.to_string());
+    }
+    assert_eq!(farm.dials(), [2, 2]);
 }
 
 #[tokio::test(start_paused = true)]

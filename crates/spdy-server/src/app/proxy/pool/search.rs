@@ -15,6 +15,10 @@ use crate::config::after;
 ///
 /// It asks each address once. If one of them refuses connections, because its application starts,
 /// it asks them again after a pause.
+///
+/// A request that might have reached its application goes to the same address again, on a new
+/// connection: a second one that had been used before could have ended in the same way, and what
+/// ends one instance should not end others. A request that was not looked at goes to another one.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     pool: &'a Pool,
@@ -34,8 +38,8 @@ pub(super) struct Held {
 }
 
 impl<'a> Search<'a> {
-    /// Creates a search. It avoids the address of the connection that the request has `held`, and
-    /// keeps its place there in case that no other is better.
+    /// Creates a search for a request, which may have `held` a connection. It keeps the place of
+    /// that connection until it has found a better one.
     pub(super) fn new(pool: &'a Pool, held: Option<Held>) -> Self {
         let avoided = held.as_ref().map(|held| held.lease.index());
         Self {
@@ -53,6 +57,13 @@ impl<'a> Search<'a> {
 
     /// Returns a connection, or the last failure.
     pub(super) async fn lease(mut self, patience: &mut Patience) -> Result<Lease, Failure> {
+        if let Some(Held { lease, fate }) = self.held.take_if(|held| held.fate == Fate::Lost) {
+            self.wanted.tried.push(lease.index());
+            match lease.renew(fate, patience).await {
+                Ok(lease) => return Ok(lease),
+                Err(failure) => self.note(failure),
+            }
+        }
         loop {
             while let Some(turn) = self.pool.choice.choose(&self.wanted) {
                 self.wanted.tried.push(turn.index());
