@@ -152,7 +152,7 @@ pub struct Timeouts {
     ///
     /// This and [`idle`](Self::idle) also apply after an Upgrade of HTTP/1.1, such as WebSocket or
     /// a shell of `spdy-kube`. A server of shells whose users can pause the output sets it to
-    /// hours.
+    /// hours. The reverse proxy has a time limit of its own instead.
     pub write: Duration,
     /// How long an application that waits for the body of a request waits for its next byte. Then
     /// the request ends with 408, or with a reset if the response has begun, in every protocol and
@@ -171,7 +171,8 @@ pub struct Timeouts {
     /// to notice. (Zero by default.)
     pub drain_delay: Duration,
     /// How long the shutdown waits for open connections before it closes them. It begins after
-    /// `drain_delay`.
+    /// `drain_delay`. A connection that has switched to another protocol is open until its handler
+    /// drops the transport.
     pub drain: Duration,
     /// How long an HTTP/1.1 connection can be idle while the server drains, but no longer than half
     /// of `drain`. If it is used within this time, the response announces its end, and the client

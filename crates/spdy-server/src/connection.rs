@@ -38,6 +38,7 @@ use crate::{
     rest::{Over, Rest},
     shutdown::Lifeline,
     stall::Answers,
+    switched::Leash,
 };
 
 /// A connection whose protocol is not known yet, or whose handshake is not over.
@@ -175,12 +176,32 @@ where
 }
 
 pin_project! {
-    /// An HTTP/1.1 connection.
+    /// An HTTP/1.1 connection. If it switches to another protocol, it lasts as long as its
+    /// transport.
     pub(crate) struct Http1<IO> {
+        // `None` once HTTP is over.
         #[pin]
-        pub(crate) connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
-        pub(crate) watch: Option<Arc<Watch>>,
-        pub(crate) ending: Ending,
+        connection: Option<http1::UpgradeableConnection<TokioIo<IO>, HyperApp>>,
+        watch: Option<Arc<Watch>>,
+        // `None` once HTTP is over: the connection gives way to no other then.
+        ending: Option<Ending>,
+        leash: Leash,
+    }
+}
+
+impl<IO> Http1<IO> {
+    pub(crate) const fn new(
+        connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
+        watch: Option<Arc<Watch>>,
+        ending: Ending,
+        leash: Leash,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            watch,
+            ending: Some(ending),
+            leash,
+        }
     }
 }
 
@@ -190,31 +211,46 @@ where
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
-        let end = loop {
-            if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
-                break end;
-            }
-            ready!(this.ending.poll_over(cx));
-            this.connection.as_mut().graceful_shutdown();
-        };
-        if let (Err(error), Some(watch)) = (&end, this.watch)
-            && let Some(status) = refusal(error)
+        if let Some(mut connection) = this.connection.as_mut().as_pin_mut()
+            && let Some(ending) = this.ending
         {
-            watch.refused(status, None);
+            let end = loop {
+                if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                    break end;
+                }
+                ready!(ending.poll_over(cx));
+                connection.as_mut().graceful_shutdown();
+            };
+            if let (Err(error), Some(watch)) = (&end, this.watch)
+                && let Some(status) = refusal(error)
+            {
+                watch.refused(status, None);
+            }
+            // It owns the transport unless a handler does.
+            this.connection.set(None);
+            *this.ending = None;
+            end?;
         }
-        Poll::Ready(end.map_err(Into::into))
+        match this.leash.0.switched() {
+            Some(switched) => switched.poll_over(cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.project().ending.drain();
+        if let Some(ending) = self.project().ending {
+            ending.drain();
+        }
     }
 
     fn last_call(self: Pin<&mut Self>) {
-        self.project().connection.graceful_shutdown();
+        if let Some(connection) = self.project().connection.as_pin_mut() {
+            connection.graceful_shutdown();
+        }
     }
 
     fn is_lingering(&self) -> bool {
-        self.ending.is_lingering()
+        self.ending.as_ref().is_some_and(Ending::is_lingering)
     }
 }
 

@@ -21,6 +21,7 @@ use bytes::{Buf, Bytes};
 use http::{Method, Request, StatusCode, header::EXPECT};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
@@ -58,7 +59,7 @@ where
         self.app.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // A client with this field sends the body only after the first poll, which asks for it.
         let is_coming = !request.headers().contains_key(EXPECT);
         let owed = self.owed.clone();
@@ -68,6 +69,9 @@ where
             match is_over {
                 true => owed.paid(),
                 false => owed.came(),
+            }
+            if request.extensions().get::<OnUpgrade>().is_some() {
+                request.extensions_mut().insert(owed.clone());
             }
         }
         let (over, end) = (!is_over && owed.is_none()).then(oneshot::channel).unzip();

@@ -10,6 +10,7 @@ mod proxy;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
@@ -299,7 +300,8 @@ impl Flags {
         self.folder.directory()
     }
 
-    pub(crate) fn proxy(&self) -> Option<Proxy> {
+    /// Returns the proxy. The error is a sentence.
+    pub(crate) fn proxy(&self) -> Result<Option<Proxy>, String> {
         self.application.proxy()
     }
 

@@ -21,7 +21,9 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{config::after, data_count::DataCount, observe::Watch, pass::pass, socket::Fails};
+use crate::{
+    config::after, data_count::DataCount, linger::Owed, observe::Watch, pass::pass, socket::Fails,
+};
 
 /// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
 /// or once it has taken no byte of a write for the time `write`.
@@ -46,6 +48,9 @@ pub(crate) struct Idle<IO> {
     asking: Option<Pin<Box<Sleep>>>,
     /// Since when the peer is known to have ended, and no byte has moved.
     ended: Option<Instant>,
+    /// Knows whether the connection has switched to a protocol whose handler has time limits of its
+    /// own. Then none of those here applies.
+    owed: Option<Owed>,
 }
 
 /// What looks at the frames that an HTTP/2 server sends.
@@ -82,7 +87,20 @@ impl<IO> Idle<IO> {
             reading: false,
             asking: None,
             ended: None,
+            owed: None,
         }
+    }
+
+    /// Leaves the time limits to the handler of another protocol that has some.
+    pub(crate) fn until_timed_otherwise(self, owed: Owed) -> Self {
+        Self {
+            owed: Some(owed),
+            ..self
+        }
+    }
+
+    fn is_timed_otherwise(&self) -> bool {
+        self.owed.as_ref().is_some_and(Owed::is_timed_by_handler)
     }
 
     /// Adds the payload of the HTTP/2 responses that the transport takes to `data`, and reports
@@ -121,7 +139,7 @@ impl<IO> Idle<IO> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
+        if outcome.is_ready() || self.is_timed_otherwise() {
             self.stalled = None;
             return outcome;
         }
@@ -149,6 +167,9 @@ impl<IO> Idle<IO> {
 
     /// Completes when no byte has moved for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_timed_otherwise() {
+            return Poll::Pending;
+        }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
             if !std::mem::take(&mut self.moved) {
@@ -163,7 +184,7 @@ impl<IO: Fails> Idle<IO> {
     /// Completes when the transport has failed, or when its peer ended [`ENDED`] ago and no byte
     /// has moved since. Without a read neither is visible otherwise.
     fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if std::mem::take(&mut self.reading) {
+        if std::mem::take(&mut self.reading) || self.is_timed_otherwise() {
             return Poll::Pending;
         }
         let alarm = self.asking.get_or_insert_with(|| Box::pin(sleep(ASKED)));

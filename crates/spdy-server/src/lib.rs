@@ -154,6 +154,7 @@ mod service;
 mod shutdown;
 mod socket;
 mod stall;
+mod switched;
 #[cfg_attr(not(feature = "rustls"), path = "tls_off.rs")]
 mod tls;
 mod trouble;

@@ -11,7 +11,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -24,10 +24,13 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::pass::pass;
+use crate::{pass::pass, switched::Switched};
 
 /// The state that a connection, its transport and its requests share: whether the client still has
-/// bytes to send, and whether only its close is waited for.
+/// bytes to send, whether only its close is waited for, and whether the connection still speaks
+/// HTTP.
+///
+/// A request of HTTP/1.1 that can switch to another protocol has it among its extensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owed(Arc<Told>);
 
@@ -35,8 +38,10 @@ pub(crate) struct Owed(Arc<Told>);
 struct Told {
     /// Whether bytes have arrived that do not belong to a completely read request.
     is_owed: AtomicBool,
-    /// Whether the connection has switched to another protocol.
-    is_upgraded: AtomicBool,
+    /// There once the connection has switched to another protocol. Most connections never do.
+    switched: OnceLock<Box<Switched>>,
+    /// Whether the handler of the other protocol has time limits of its own.
+    is_timed: AtomicBool,
     /// Whether everything is written, and our side is closed.
     is_closed: AtomicBool,
 }
@@ -63,7 +68,25 @@ impl Owed {
 
     /// Notes that the connection has switched to another protocol, whose handler reads to the end.
     pub(crate) fn upgraded(&self) {
-        self.0.is_upgraded.store(true, Ordering::Relaxed);
+        self.0.switched.get_or_init(Box::default);
+    }
+
+    /// Returns what transport and task tell each other once the connection has switched to another
+    /// protocol.
+    pub(crate) fn switched(&self) -> Option<&Switched> {
+        self.0.switched.get().map(|switched| &**switched)
+    }
+
+    /// Notes that the handler of another protocol, if the connection switches to it, ends a
+    /// connection that is idle or stalled.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn timed_by_handler(&self) {
+        self.0.is_timed.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the transport has to leave all time limits to a handler.
+    pub(crate) fn is_timed_by_handler(&self) -> bool {
+        self.0.is_timed.load(Ordering::Relaxed) && self.switched().is_some()
     }
 }
 
@@ -163,7 +186,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<IO> {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.owed.0.is_closed.store(true, Ordering::Relaxed);
         }
-        if !self.owed.0.is_upgraded.load(Ordering::Relaxed) {
+        if self.owed.switched().is_none() {
             ready!(self.poll_rest(cx));
         }
         Poll::Ready(Ok(()))

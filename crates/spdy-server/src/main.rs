@@ -179,7 +179,7 @@ struct Served {
 }
 
 fn application(flags: &Flags) -> Result<Served, Box<dyn Error>> {
-    if let Some(proxy) = flags.proxy() {
+    if let Some(proxy) = flags.proxy()? {
         let addresses: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
         let (app, upstreams) = proxy.build();
         return Ok(Served {

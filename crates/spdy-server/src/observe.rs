@@ -2,7 +2,11 @@
 //!
 //! [`Observed`] wraps the services that answer the requests of a connection. It does nothing if the
 //! access log and the metrics are off. A request is over when the body of its response is dropped:
-//! handed over whole, or given up.
+//! handed over whole, or given up. Behind the reverse proxy, a request that has switched to another
+//! protocol is over when its last byte has passed.
+
+#[cfg(feature = "proxy")]
+mod passed;
 
 use std::{
     convert::Infallible,
@@ -31,6 +35,8 @@ use pin_project_lite::pin_project;
 use spdy_tower::{BodyError, Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
 use tower_service::Service;
 
+#[cfg(feature = "proxy")]
+pub(crate) use self::passed::Passed;
 use crate::{
     access_log::{Entry, Log},
     data_count::Fault,
@@ -298,7 +304,8 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, response: Response) -> Response {
+    #[cfg_attr(not(feature = "proxy"), expect(unused_mut))]
+    fn answered(mut self, mut response: Response) -> Response {
         let status = response.status();
         self.status = Some(status);
         if let Some(status) = self.received.refusal() {
@@ -307,6 +314,11 @@ impl Exchange {
         }
         if spdy_tower::is_bodyless(&self.method, status) {
             return response.map(|_| Body::empty());
+        }
+        #[cfg(feature = "proxy")]
+        if let Some(passed) = response.extensions_mut().remove::<Passed>() {
+            passed.keep(self);
+            return response;
         }
         self.is_cut = true;
         let length = length(&response);

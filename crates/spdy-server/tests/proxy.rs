@@ -220,7 +220,7 @@ async fn fields_of_one_connection_do_not_pass() {
     let mut io = tcp(front.address).await;
     io.write_all(
         b"GET /headers HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, x-mine\r\n\
-          upgrade: websocket\r\nx-mine: 1\r\nx-forwarded-for: 192.0.2.1\r\n\r\n",
+          upgrade: h2c\r\nx-mine: 1\r\nx-forwarded-for: 192.0.2.1\r\n\r\n",
     )
     .await
     .unwrap();

@@ -1,10 +1,16 @@
-//! A reverse proxy: it passes requests on to an application that supports HTTP/1.1, or HTTP/2
-//! without TLS.
+//! A reverse proxy: it passes requests on to an application that supports HTTP/1.1 or HTTP/2, in
+//! plain text or over TLS.
 //!
 //! Bodies stream both ways, with the back-pressure of either side. When a client leaves, its
-//! request to the application ends, too. The proxy does not support WebSocket, other upgrades and
-//! CONNECT: the application receives a request without `upgrade`, and the proxy answers CONNECT
-//! with 501.
+//! request to the application ends, too.
+//!
+//! A client of HTTP/1.1 and an application that supports it can switch to WebSocket, or to any
+//! other protocol that is not HTTP again. Then bytes pass both ways, until both sides have ended,
+//! the client has left, or [`Proxy::upgrade_timeout`] is over. A request that names several
+//! protocols, HTTP/2 (`h2c`) or TLS, or has a body, reaches the application without `upgrade`. If
+//! the application supports HTTP/2 alone (`h2://`, `h2s://`), a request to switch is answered with
+//! 501. SPDY and HTTP/2 have no `upgrade`, and the proxy supports neither the extended CONNECT of
+//! HTTP/2 nor CONNECT, which it answers with 501.
 //!
 //! The proxy describes the client in the fields `x-forwarded-for`, `x-forwarded-proto`,
 //! `x-forwarded-host` and `forwarded`. It removes fields of these names that the client itself has
@@ -16,17 +22,22 @@ mod dial;
 mod failure;
 mod fields;
 mod heard;
+mod limit;
 mod patience;
 mod pool;
+#[cfg(feature = "rustls")]
+mod secure;
 mod sips;
 mod target;
+mod tunnel;
+mod upgrade;
 mod upload;
 mod upstream;
 mod upstreams;
 
 use std::{
     convert::Infallible,
-    io,
+    io, mem,
     pin::Pin,
     sync::{
         Arc,
@@ -53,14 +64,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
 use self::{
+    answer::Answer,
     choice::{Choice, Turn},
     dial::Dial,
     failure::Failure,
     fields::Forwarding,
     heard::Heard,
+    limit::Limit,
     patience::Patience,
     pool::Pool,
     target::Target,
+    upgrade::Asked,
     upload::Upload,
 };
 pub use self::{
@@ -124,6 +138,27 @@ pub struct Proxy {
     /// or the application has sent nothing on it, not even the reply to a PING, while a request
     /// waited for all of the [`answer_timeout`](Self::answer_timeout).
     pub max_connections: usize,
+    /// How long nothing can move after a client and the application have switched to another
+    /// protocol, such as WebSocket: no byte in either direction, or none into a side that has to
+    /// read. Then both connections are closed. The timeouts of the server that limit silent and
+    /// stalled connections do not apply. (1 h by default.)
+    ///
+    /// Once the application has ended its direction, a client that is silent for 60 s is not waited
+    /// for.
+    pub upgrade_timeout: Duration,
+    /// The maximum number of bytes in the body of a request. A longer one is answered with 413: at
+    /// once if its length is declared, and otherwise when it has become too long. If the response
+    /// has begun by then, both are broken off. `None` means no limit. (`None` by default.)
+    pub max_body: Option<u64>,
+    /// The certificates that applications at `https://` and `h2s://` can have, and the certificate
+    /// of the proxy, if applications ask for one. Without this no connection to such an address can
+    /// be opened. (`None` by default.)
+    ///
+    /// The proxy sets the ALPN protocols: `http/1.1` for `https://` and `h2` for `h2s://`. All
+    /// connections share the sessions that can be resumed. The certificate has to name the host of
+    /// the address. The handshake is a part of [`connect_timeout`](Self::connect_timeout).
+    #[cfg(feature = "rustls")]
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     dial: Option<Dial>,
 }
 
@@ -140,6 +175,10 @@ impl Proxy {
             down_for: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
             max_connections: 512,
+            upgrade_timeout: Duration::from_secs(60 * 60),
+            max_body: None,
+            #[cfg(feature = "rustls")]
+            tls: None,
             dial: None,
         }
     }
@@ -182,11 +221,19 @@ impl Proxy {
 
     /// Returns a router that passes every request on to the application, and the state of its
     /// addresses. Use [`proxy`] if you need only the router.
-    pub fn build(self) -> (Router, Upstreams) {
+    #[cfg_attr(not(feature = "rustls"), expect(unused_mut))]
+    pub fn build(mut self) -> (Router, Upstreams) {
+        #[cfg(feature = "rustls")]
+        if let Some(tls) = &mut self.tls {
+            secure::offer(tls, self.upstreams[0].is_http2());
+        }
         let forwarding = Forwarding::new(&self.upstreams[0], self.trust_forwarded);
+        let (upgrade_timeout, max_body) = (self.upgrade_timeout, self.max_body);
         let pool = Arc::new(Pool::new(self));
         let forwarder = Forwarder {
             forwarding,
+            upgrade_timeout,
+            max_body,
             pool: Arc::clone(&pool),
             failing: AtomicBool::new(false),
         };
@@ -233,6 +280,8 @@ pub fn proxy(proxy: Proxy) -> Router {
 
 struct Forwarder {
     forwarding: Forwarding,
+    upgrade_timeout: Duration,
+    max_body: Option<u64>,
     pool: Arc<Pool>,
     /// Whether the last request failed. It lets a failing application cause only one line in the
     /// log.
@@ -284,11 +333,44 @@ impl http_body::Body for Unsaid {
     }
 }
 
+/// Prepares a response for the client.
+fn onward(response: Response<Answer>, is_head: bool) -> Response {
+    let (mut head, body) = response.into_parts();
+    head.extensions.clear();
+    head.version = Version::HTTP_11;
+    fields::remove_hop_by_hop(&mut head.headers);
+    let body = match is_head {
+        true => Body::new(Unsaid),
+        false => Body::new(body),
+    };
+    Response::from_parts(head, body)
+}
+
 impl Forwarder {
-    async fn forward(&self, request: Request) -> Result<Response, Failure> {
-        let info = request.extensions().get::<ConnectionInfo>().copied();
-        let id = request.extensions().get::<RequestId>().cloned();
-        let (mut head, body) = request.into_parts();
+    async fn forward(&self, mut request: Request) -> Result<Response, Failure> {
+        let limit = Limit::new(self.max_body);
+        let asked = self.prepare(&mut request, &limit)?;
+        let is_head = request.method() == Method::HEAD;
+        let sent = self.send(request).await;
+        let response = sent.map_err(|failure| limit.judge(failure))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let asked = asked.ok_or(Failure::Switched)?;
+            return asked.switch(response, self.upgrade_timeout);
+        }
+        Ok(onward(response, is_head))
+    }
+
+    /// Converts a request to the form that the application needs. Returns what it asks to switch
+    /// to.
+    fn prepare(&self, request: &mut Request, limit: &Limit) -> Result<Option<Box<Asked>>, Failure> {
+        let (mut head, body) = mem::take(request).into_parts();
+        let info = head.extensions.get::<ConnectionInfo>().copied();
+        let id = head.extensions.get::<RequestId>().cloned();
+        let is_empty = http_body::Body::is_end_stream(&body);
+        let asked = is_empty.then(|| Asked::take(&mut head)).flatten();
+        if asked.is_some() && self.forwarding.is_absolute() {
+            return Err(Failure::NeverSwitches);
+        }
         // The protocol of the application is not that of the client, and the connection of the
         // client does not concern it.
         head.extensions.clear();
@@ -298,26 +380,21 @@ impl Forwarder {
             // The client might have named the field in `connection`.
             head.headers.insert(X_REQUEST_ID, id.into_value());
         }
-        let is_head = head.method == Method::HEAD;
+        if let Some(asked) = &asked {
+            asked.ask(&mut head.headers);
+        }
+        let body = limit.apply(&head.headers, body)?;
+        *request = Request::from_parts(head, body);
+        Ok(asked.map(Box::new))
+    }
+
+    async fn send(&self, request: Request) -> Result<Response<Answer>, Failure> {
+        let (mut head, body) = request.into_parts();
         let body = Upload::begin(&head.method, body).await?;
         if !self.forwarding.is_absolute() {
             say_that_there_is(&body, &mut head);
         }
-        let response = self.pool.send(Request::from_parts(head, body)).await?;
-
-        let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::Switched);
-        }
-        head.extensions.clear();
-        head.version = Version::HTTP_11;
-        fields::remove_hop_by_hop(&mut head.headers);
-        let body = if is_head {
-            Body::new(Unsaid)
-        } else {
-            Body::new(body)
-        };
-        Ok(Response::from_parts(head, body))
+        self.pool.send(Request::from_parts(head, body)).await
     }
 
     fn note(&self, failure: &Failure) {

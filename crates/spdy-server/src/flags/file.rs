@@ -321,7 +321,7 @@ mod tests {
             (
                 "proxy = [\"http://a\", \"h2://b\"]",
                 ": `proxy`: http://a:80 and h2://b:80 have different protocols: use h2:// for all \
-                 addresses of the application, or for none",
+                 addresses of the application, h2s:// for all, or neither",
             ),
             (
                 "proxy = [\"http://a\", \"http://a:80\"]",
@@ -365,11 +365,14 @@ mod tests {
             "--proxy http://a:1 --proxy unix:/b",
             "[\"http://a:1\", \"unix:/b\"]",
         ),
+        ("proxy-ca", "--proxy-ca ca.pem", "\"ca.pem\""),
         ("proxy-timeout", "--proxy-timeout 5", "5"),
         ("proxy-connections", "--proxy-connections 6", "6"),
         ("proxy-retry", "--proxy-retry 2", "2"),
         ("proxy-down-after", "--proxy-down-after 4", "4"),
         ("proxy-down-for", "--proxy-down-for 5", "5"),
+        ("max-body", "--max-body 17", "17"),
+        ("upgrade-timeout", "--upgrade-timeout 16", "16"),
         ("trust-forwarded", "--trust-forwarded", "true"),
         (
             "ready-checks-application",
@@ -448,11 +451,14 @@ mod tests {
             ][..],
             &[
                 "proxy",
+                "proxy-ca",
                 "proxy-timeout",
                 "proxy-connections",
                 "proxy-retry",
                 "proxy-down-after",
                 "proxy-down-for",
+                "max-body",
+                "upgrade-timeout",
                 "trust-forwarded",
                 "ready-checks-application",
             ],

@@ -1,6 +1,6 @@
 //! The flags of the reverse proxy.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, Command, Error, FromArgMatches,
@@ -8,10 +8,14 @@ use clap::{
 };
 use spdy_server::app::{Proxy, Upstream, UpstreamsError};
 
+use super::trust;
+
 /// The application behind the proxy, if there is one.
 #[derive(Debug)]
 pub(super) struct Application {
     proxy: Option<Proxy>,
+    /// The file of the authorities that its addresses over TLS can have.
+    authorities: Option<PathBuf>,
     is_checked: bool,
 }
 
@@ -20,16 +24,25 @@ pub(super) struct Application {
 struct Given {
     /// Pass all requests on to an application; can be repeated for its other addresses
     ///
-    /// Use http://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT for HTTP/2 without TLS.
-    /// The fields x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the
-    /// client; host stays as the client sent it. WebSocket, other upgrades and CONNECT are not
+    /// Use http://HOST:PORT, https://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT or
+    /// h2s://HOST:PORT for HTTP/2. https:// and h2s:// use TLS: see --proxy-ca. The fields
+    /// x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the client; host
+    /// stays as the client sent it. WebSocket and other upgrades pass over HTTP/1.1. CONNECT is not
     /// supported. If the application does not respond, the client receives 502 or 504.
     ///
     /// Of several URLs, a request goes to the one with the fewest requests, and to the next one if
-    /// no connection can be opened. All must be h2://, or none. If the host of a URL has several
-    /// addresses, the first that answers is used; they are not balanced.
+    /// no connection can be opened. All must be h2://, all h2s://, or neither. If the host of a URL
+    /// has several addresses, the first that answers is used; they are not balanced.
     #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
     proxy: Vec<Upstream>,
+
+    /// File with the authorities whose certificates https:// and h2s:// URLs of --proxy can have
+    ///
+    /// The file is in PEM form. By default the authorities are those that the system trusts. A
+    /// certificate that its application has signed itself can be in the file, too. Certificates
+    /// have to name the host of their URL.
+    #[arg(long, value_name = "FILE", requires = "proxy", help_heading = PROXY)]
+    proxy_ca: Option<PathBuf>,
 
     /// Seconds that the application can be silent before its request fails
     #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
@@ -58,6 +71,19 @@ struct Given {
     /// Seconds that such a URL is left out before one request tries it
     #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", help_heading = PROXY)]
     proxy_down_for: NonZeroU32,
+
+    /// Seconds in which nothing moves after an upgrade, such as WebSocket, until it is closed
+    ///
+    /// It also limits how long a side can take without reading. --idle-timeout, --write-timeout and
+    /// --proxy-timeout do not apply after an upgrade.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", requires = "proxy", help_heading = PROXY)]
+    upgrade_timeout: NonZeroU32,
+
+    /// Maximum number of bytes in the body of a request; longer ones are answered with 413
+    ///
+    /// By default there is no limit. Bodies pass through without being held.
+    #[arg(long, value_name = "BYTES", requires = "proxy", help_heading = PROXY)]
+    max_body: Option<u64>,
 
     /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
     ///
@@ -90,13 +116,25 @@ impl Given {
         proxy.retry_refused = Duration::from_secs(self.proxy_retry.into());
         proxy.down_after = self.proxy_down_after;
         proxy.down_for = Duration::from_secs(self.proxy_down_for.get().into());
+        proxy.max_body = self.max_body;
+        proxy.upgrade_timeout = Duration::from_secs(self.upgrade_timeout.get().into());
         Ok(Some(proxy))
     }
 }
 
 impl Application {
-    pub(super) fn proxy(&self) -> Option<Proxy> {
-        self.proxy.clone()
+    /// Returns the proxy, with the certificates that it trusts. The error is a sentence.
+    pub(super) fn proxy(&self) -> Result<Option<Proxy>, String> {
+        let Some(mut proxy) = self.proxy.clone() else {
+            return Ok(None);
+        };
+        let authorities = self.authorities.as_deref();
+        if proxy.upstreams().iter().any(Upstream::is_tls) {
+            proxy.tls = Some(trust::config(authorities)?);
+        } else if authorities.is_some() {
+            return Err(NO_TLS.into());
+        }
+        Ok(Some(proxy))
     }
 
     /// Returns whether the server is ready only if the application is.
@@ -122,6 +160,7 @@ impl FromArgMatches for Application {
         let given = Given::from_arg_matches(matches)?;
         Ok(Self {
             is_checked: given.ready_checks_application,
+            authorities: given.proxy_ca.clone(),
             proxy: given.proxy().map_err(|error| invalid(&error))?,
         })
     }
@@ -141,6 +180,9 @@ impl Args for Application {
         Given::augment_args_for_update(command)
     }
 }
+
+const NO_TLS: &str =
+    "--proxy-ca is of no use to a --proxy without TLS: write https:// or h2s:// there";
 
 /// Returns the error for addresses that are not those of one application.
 fn invalid(reason: &UpstreamsError) -> Error {

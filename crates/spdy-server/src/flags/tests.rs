@@ -132,9 +132,11 @@ fn values_find_their_place() {
 
     let proxy = flags(
         "spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4 --proxy-retry 0 \
-         --proxy unix:/b --proxy-down-after 7 --proxy-down-for 8",
+         --proxy unix:/b --proxy-down-after 7 --proxy-down-for 8 \
+         --upgrade-timeout 9 --max-body 10",
     )
     .proxy()
+    .unwrap()
     .unwrap();
     let upstreams: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
     assert_eq!(upstreams, ["http://a:1", "unix:/b"]);
@@ -143,7 +145,17 @@ fn values_find_their_place() {
     assert_eq!(proxy.answer_timeout, Duration::from_secs(3));
     assert_eq!(proxy.max_connections, 4);
     assert_eq!(proxy.retry_refused, Duration::ZERO);
+    assert_eq!(proxy.max_body, Some(10));
+    assert_eq!(proxy.upgrade_timeout, Duration::from_secs(9));
     assert!(!proxy.trust_forwarded);
+    let unused = flags("spdy-server --proxy http://a --proxy-ca ca.pem").proxy();
+    assert!(
+        unused
+            .unwrap_err()
+            .contains("write https:// or h2s:// there")
+    );
+    let missing = flags("spdy-server --proxy https://a --proxy-ca missing.pem").proxy();
+    assert!(missing.unwrap_err().contains("missing.pem: "));
     let patient = config("spdy-server --proxy http://a:1 --proxy-timeout 900");
     assert_eq!(patient.timeouts.idle, Duration::from_secs(900));
 }
@@ -187,7 +199,12 @@ fn what_makes_no_sense_is_refused() {
         "spdy-server --request-id yes",
         "spdy-server --log warn,spdy_server",
         "spdy-server --log",
-        "spdy-server --proxy https://a",
+        "spdy-server --proxy spdy://a",
+        "spdy-server --proxy http://a --upgrade-timeout 0",
+        "spdy-server --upgrade-timeout 1",
+        "spdy-server --proxy-ca ca.pem",
+        "spdy-server --max-body 1",
+        "spdy-server --proxy http://a --max-body 1k",
         "spdy-server --proxy http://a b",
         "spdy-server --proxy-timeout 1",
         "spdy-server --proxy-retry 1",

@@ -33,6 +33,7 @@ use crate::{
     shutdown::Lifeline,
     socket::{Fails, Socket},
     stall::Answers,
+    switched::{Leash, Leashed},
     tls::Secured,
 };
 
@@ -130,18 +131,19 @@ impl Service {
             Protocol::Http1 => {
                 let owed = Owed::default();
                 let keeping = Keeping::new(owed.clone(), Arc::clone(&self.crowd));
-                let io = Http1Io::new(Linger::new(self.idle(io), owed.clone()));
+                let io = self.idle(io).until_timed_otherwise(owed.clone());
+                let io = Leashed::new(Linger::new(io, owed.clone()), owed.clone());
+                let io = Http1Io::new(io);
+                let leash = Leash(owed.clone());
                 let mut builder = self.http1.clone();
                 // Once the server drains, the first response announces that the connection closes.
                 builder.keep_alive(self.keeps_http1 && !lifeline.is_draining());
                 let kept = Some((owed, keeping.clone()));
                 let connection = builder
                     .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), kept));
-                Box::pin(connection::Http1 {
-                    connection: connection.with_upgrades(),
-                    watch,
-                    ending: Ending::new(keeping, self.timeouts.idle_close),
-                })
+                let ending = Ending::new(keeping, self.timeouts.idle_close);
+                let connection = connection.with_upgrades();
+                Box::pin(connection::Http1::new(connection, watch, ending, leash))
             }
         };
         Ok(Some((connection, open)))

@@ -43,6 +43,7 @@ impl Answer {
                 response.status(),
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         response.map(|body| {
             let mut answer = Self {
                 bodiless,
@@ -51,9 +52,16 @@ impl Answer {
                 lease: Some(lease),
                 body,
             };
-            answer.end_if_whole();
+            if !switches {
+                answer.end_if_whole();
+            }
             answer
         })
+    }
+
+    /// Returns the connection of a response that has switched to another protocol.
+    pub(super) fn into_lease(mut self) -> Option<Lease> {
+        self.lease.take()
     }
 
     /// Sets whether the request had a body.

@@ -28,18 +28,32 @@ pub(super) enum Failure {
     Broken(String),
     /// The application closes the connection, and has not processed the request.
     Untouched,
-    /// The application has switched to another protocol, although the proxy has not asked for it.
+    /// The application has switched to a protocol that the client has not asked for.
     Switched,
+    /// The client asks for another protocol, and the application supports HTTP/2 alone.
+    NeverSwitches,
+    /// The head of the response was longer than [`MAX_HEAD`], or had too many fields.
+    HeadTooLong,
     /// The body of the client's request was incomplete.
     Body(String),
+    /// The body of the client's request was longer than this number of bytes.
+    TooLong(u64),
 }
 
 impl Failure {
     pub(super) fn of(error: &hyper::Error) -> Self {
         let cause = error.source().map(|cause| format!(": {cause}"));
         let reason = format!("{error}{}", cause.unwrap_or_default());
-        if error.is_user() {
+        if error.is_parse_too_large() {
+            Self::HeadTooLong
+        } else if error.is_user() {
             Self::Body(reason)
+        } else if error
+            .source()
+            .and_then(|it| it.downcast_ref())
+            .is_some_and(is_malformed)
+        {
+            Self::Broken(format!("{reason}; {MALFORMED}"))
         } else {
             Self::Broken(reason)
         }
@@ -47,7 +61,7 @@ impl Failure {
 
     /// Returns whether the application is the cause, so that an operator can act.
     pub(super) const fn is_the_applications(&self) -> bool {
-        !matches!(self, Self::Body(_))
+        !matches!(self, Self::Body(_) | Self::TooLong(_) | Self::NeverSwitches)
     }
 
     /// Returns the details, which are for the log and not for the client.
@@ -57,20 +71,29 @@ impl Failure {
             | Self::Refused(reason)
             | Self::Broken(reason)
             | Self::Body(reason) => Some(reason),
-            Self::ConnectTimeout | Self::Busy | Self::Silent | Self::Untouched | Self::Switched => {
-                None
-            }
+            Self::HeadTooLong => Some(BOUNDS_OF_HEAD),
+            Self::TooLong(_)
+            | Self::ConnectTimeout
+            | Self::Busy
+            | Self::Silent
+            | Self::Untouched
+            | Self::Switched
+            | Self::NeverSwitches => None,
         }
     }
 
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Connect(_) | Self::Refused(_) | Self::Broken(_) | Self::Switched => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Connect(_)
+            | Self::Refused(_)
+            | Self::Broken(_)
+            | Self::HeadTooLong
+            | Self::Switched => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
             Self::Busy | Self::Untouched => StatusCode::SERVICE_UNAVAILABLE,
             Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NeverSwitches => StatusCode::NOT_IMPLEMENTED,
         }
     }
 }
@@ -86,11 +109,34 @@ impl fmt::Display for Failure {
             Self::Untouched => {
                 "the application did not process the request, which can be sent again"
             }
-            Self::Switched => "the application switched to another protocol",
+            Self::Switched => "the application switched to a protocol that was not asked for",
+            Self::NeverSwitches => {
+                "the application supports HTTP/2 alone, which has no other protocol to switch to"
+            }
+            Self::HeadTooLong => "the head of the response of the application is too long",
             Self::Body(_) => "incomplete request body",
+            Self::TooLong(most) => {
+                return write!(f, "the body of the request is longer than {most} bytes");
+            }
         })
     }
 }
+
+/// Returns whether h2 has reset a stream because of what the application has sent on it.
+fn is_malformed(error: &h2::Error) -> bool {
+    error.is_library() && error.is_reset()
+}
+
+/// The maximum number of bytes of the head of a response. Over HTTP/2 each field counts 32 more.
+pub(super) const MAX_HEAD: u32 = 128 * 1024;
+
+/// What a head has exceeded, for the log.
+const BOUNDS_OF_HEAD: &str =
+    "more than 131072 bytes or 100 fields (`MAX_HEAD`); the application has to send fewer";
+
+/// The same over HTTP/2, where h2 does not tell which.
+const MALFORMED: &str =
+    "the response is malformed, or its head is longer than 131072 bytes (`MAX_HEAD`)";
 
 /// A page for people, with a line that programs can search for.
 impl IntoResponse for Failure {

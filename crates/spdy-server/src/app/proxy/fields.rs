@@ -20,6 +20,7 @@ use crate::info::ConnectionInfo;
 pub(super) struct Forwarding {
     /// Whether the application receives absolute URIs, as HTTP/2 requires.
     absolute: bool,
+    scheme: &'static str,
     /// The host to use if the client does not name one.
     host: HeaderValue,
     trusted: bool,
@@ -29,6 +30,7 @@ impl Forwarding {
     pub(super) fn new(upstream: &Upstream, trusted: bool) -> Self {
         Self {
             absolute: upstream.is_http2(),
+            scheme: upstream.scheme(),
             host: HeaderValue::try_from(upstream.authority()).expect("an authority is valid"),
             trusted,
         }
@@ -78,7 +80,7 @@ impl Forwarding {
         if !self.absolute {
             return target.parse().unwrap_or_default();
         }
-        let mut builder = Uri::builder().scheme("http").path_and_query(target);
+        let mut builder = Uri::builder().scheme(self.scheme).path_and_query(target);
         if let Ok(host) = host.to_str() {
             builder = builder.authority(host);
         }
@@ -174,6 +176,7 @@ fn is_of_the_connection(name: &str) -> bool {
 fn is_of_one_hop(name: &str) -> bool {
     is_hop_by_hop(name.as_bytes())
         || name == TE
+        || name == HTTP2_SETTINGS
         || name == PROXY_AUTHENTICATE
         || name == PROXY_AUTHORIZATION
 }
@@ -205,6 +208,8 @@ fn append(fields: &mut HeaderMap, name: HeaderName, more: &str) {
     }
 }
 
+/// Accompanies `upgrade: h2c`, which is not passed on.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -32,6 +32,8 @@ struct Words {
     /// The milliseconds from `since` to the last byte.
     last: AtomicU64,
     settings: Notify,
+    /// Whether a tunnel limits the time of writes.
+    is_tunnel: AtomicBool,
 }
 
 impl Heard {
@@ -41,7 +43,13 @@ impl Heard {
             since: Instant::now(),
             last: AtomicU64::new(0),
             settings: Notify::new(),
+            is_tunnel: AtomicBool::new(false),
         }))
+    }
+
+    /// Leaves it to a tunnel to limit the time of writes.
+    pub(super) fn timed_by_tunnel(&self) {
+        self.0.is_tunnel.store(true, Ordering::Relaxed);
     }
 
     fn note(&self, bytes: u64) {
@@ -227,7 +235,7 @@ impl<IO, H> Listening<IO, H> {
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let outcome = self.unless_cut(cx, outcome);
-        if outcome.is_ready() {
+        if outcome.is_ready() || self.heard.0.is_tunnel.load(Ordering::Relaxed) {
             self.stalled = None;
             return outcome;
         }

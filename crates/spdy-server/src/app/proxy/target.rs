@@ -1,10 +1,12 @@
 //! One address of an application: how it is connected to, and within which limits.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+#[cfg(feature = "rustls")]
+use super::secure;
 use super::{Choice, Failure, Proxy, Upstream, dial::Channel};
 
 /// An address, with what its connections need.
@@ -38,14 +40,24 @@ impl Target {
     /// Opens a transport.
     pub(super) async fn dial(&self) -> Result<Channel, Failure> {
         let upstream = self.upstream();
-        let dialed = match &self.proxy.dial {
-            Some(dial) => dial.connect(upstream).await,
-            None => upstream.connect().await.map(|io| Box::new(io) as Channel),
-        };
+        // It is a box, because each request would have room for it otherwise.
+        let dialed = Box::pin(self.dial_address(upstream)).await;
         dialed.map_err(|error| match upstream.is_refusal(&error) {
             true => Failure::Refused(error.to_string()),
             false => Failure::Connect(error.to_string()),
         })
+    }
+
+    async fn dial_address(&self, upstream: &Upstream) -> io::Result<Channel> {
+        let io = match &self.proxy.dial {
+            Some(dial) => dial.connect(upstream).await?,
+            None => Box::new(upstream.connect().await?),
+        };
+        #[cfg(feature = "rustls")]
+        if upstream.is_tls() {
+            return secure::connect(self.proxy.tls.as_ref(), upstream, io).await;
+        }
+        Ok(io)
     }
 
     /// Waits for a connection that is being opened, within the time of one attempt, and notes the

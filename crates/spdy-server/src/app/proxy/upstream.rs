@@ -9,11 +9,16 @@ use tokio::net::lookup_host;
 use crate::socket::Socket;
 
 /// The address of an application and its protocol. Written as `http://HOST:PORT` for HTTP/1.1,
-/// `h2://HOST:PORT` for HTTP/2 without TLS, or `unix:/PATH` for HTTP/1.1 over a Unix socket.
+/// `h2://HOST:PORT` for HTTP/2 in plain text, or `unix:/PATH` for HTTP/1.1 over a Unix socket.
+///
+/// With one of the features `tls`, `aws-lc-rs` and `rustls` also `https://HOST:PORT` for HTTP/1.1
+/// over TLS, and `h2s://HOST:PORT` for HTTP/2 over TLS: see [`Proxy::tls`](super::Proxy). Without a
+/// port it is 443, and 80 without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     place: Place,
     http2: bool,
+    tls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +29,35 @@ enum Place {
 }
 
 impl Upstream {
+    /// Returns whether connections to the application use TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     pub(super) const fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// Returns the scheme of requests that name it.
+    pub(super) const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// Returns the name or the address of the host. That of a Unix socket is `localhost`.
+    #[cfg(feature = "rustls")]
+    pub(super) fn host(&self) -> &str {
+        match &self.place {
+            Place::Tcp(host, _) => host,
+            Place::Unix(_) => LOCALHOST,
+        }
     }
 
     /// Returns whether the requests for both addresses have the same form, so that each can go to
     /// either.
     pub(super) const fn speaks_like(&self, other: &Self) -> bool {
-        self.http2 == other.http2
+        // Requests of HTTP/1.1 do not name their scheme.
+        self.http2 == other.http2 && (!self.http2 || self.tls == other.tls)
     }
 
     /// Returns the host to use if the client does not name one.
@@ -39,7 +65,7 @@ impl Upstream {
         match &self.place {
             Place::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
             Place::Tcp(host, port) => format!("{host}:{port}"),
-            Place::Unix(_) => "localhost".into(),
+            Place::Unix(_) => LOCALHOST.into(),
         }
     }
 
@@ -84,12 +110,15 @@ impl FromStr for Upstream {
             return Ok(Self {
                 place,
                 http2: false,
+                tls: false,
             });
         }
         let uri: Uri = text.parse().map_err(|_| UpstreamError)?;
-        let http2 = match uri.scheme_str() {
-            Some("http") => false,
-            Some("h2") => true,
+        let (http2, tls) = match uri.scheme_str() {
+            Some("http") => (false, false),
+            Some("h2") => (true, false),
+            Some("https") if HAS_TLS => (false, true),
+            Some("h2s") if HAS_TLS => (true, true),
             _ => return Err(UpstreamError),
         };
         let authority = uri.authority().ok_or(UpstreamError)?;
@@ -100,6 +129,7 @@ impl FromStr for Upstream {
             return Err(UpstreamError);
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if tls => 443,
             Some("") => 80,
             rest => rest
                 .and_then(|rest| rest.strip_prefix(':')?.parse().ok())
@@ -109,16 +139,27 @@ impl FromStr for Upstream {
         Ok(Self {
             place: Place::Tcp(host.to_owned(), port),
             http2,
+            tls,
         })
     }
 }
 
+const LOCALHOST: &str = "localhost";
+
+/// Whether this build can make connections over TLS.
+const HAS_TLS: bool = cfg!(feature = "rustls");
+
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match (self.http2, self.tls) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "h2",
+            (true, true) => "h2s",
+        };
         match &self.place {
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
-            Place::Tcp(..) if self.http2 => write!(f, "h2://{}", self.authority()),
-            Place::Tcp(..) => write!(f, "http://{}", self.authority()),
+            Place::Tcp(..) => write!(f, "{scheme}://{}", self.authority()),
         }
     }
 }
@@ -129,7 +170,13 @@ pub struct UpstreamError;
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid application: use http://HOST:PORT, h2://HOST:PORT or unix:/PATH, without a path after the port")
+        f.write_str(if HAS_TLS {
+            "invalid application: use http://HOST:PORT, https://HOST:PORT, h2://HOST:PORT, \
+             h2s://HOST:PORT or unix:/PATH, without a path after the port"
+        } else {
+            "invalid application: use http://HOST:PORT, h2://HOST:PORT or unix:/PATH, without a \
+             path after the port; https:// and h2s:// need a build with the feature `tls`"
+        })
     }
 }
 
@@ -148,7 +195,16 @@ mod tests {
             "h2://localhost:50051",
             "unix:/run/app.sock",
         ] {
-            assert_eq!(text.parse::<Upstream>().unwrap().to_string(), text);
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(
+                (upstream.to_string().as_str(), upstream.is_tls()),
+                (text, false)
+            );
+        }
+        for text in ["https://[::1]:3000", "h2s://app.internal:443"] {
+            let upstream = text.parse::<Upstream>();
+            assert_eq!(upstream.is_ok(), cfg!(feature = "rustls"));
+            assert!(upstream.is_ok_and(|it| it.to_string() == text && it.is_tls()) || !HAS_TLS);
         }
         let short: Upstream = "http://app/".parse().unwrap();
         assert_eq!(short.to_string(), "http://app:80");
@@ -156,7 +212,9 @@ mod tests {
             "",
             "unix:",
             "app:80",
-            "https://app",
+            "https://",
+            "https://app/path",
+            "spdy://app",
             "http://",
             "http://app/path",
             "http://app/?query",

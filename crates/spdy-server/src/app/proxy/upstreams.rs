@@ -93,7 +93,7 @@ impl fmt::Display for UpstreamsError {
             Self::Mixed(one, other) => write!(
                 f,
                 "{one} and {other} have different protocols: use h2:// for all addresses of the \
-                 application, or for none"
+                 application, h2s:// for all, or neither"
             ),
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(
             add("unix:/a", "h2://b:1").unwrap_err(),
             "unix:/a and h2://b:1 have different protocols: use h2:// for all addresses of the \
-             application, or for none"
+             application, h2s:// for all, or neither"
         );
     }
 }

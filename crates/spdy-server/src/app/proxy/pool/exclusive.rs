@@ -19,7 +19,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload};
+use super::{
+    super::{failure::MAX_HEAD, sips::Sips},
+    Failure, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload,
+};
 
 /// The idle connections, and the places.
 #[derive(Debug)]
@@ -170,11 +173,14 @@ impl Drop for Watch {
 impl Connection {
     async fn new(target: &Target) -> Result<Self, Failure> {
         let (io, heard, _) = super::connect(target, ()).await?;
-        let handshake = http1::handshake(TokioIo::new(Http1Io::new(Sips(io)))).await;
+        let handshake = http1::Builder::new()
+            .max_buf_size(MAX_HEAD as usize)
+            .handshake(TokioIo::new(Http1Io::new(Sips(io))))
+            .await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();
         // The future is boxed, because the task would otherwise reserve its room twice.
-        let connection = Box::pin(connection);
+        let connection = Box::pin(connection.with_upgrades());
         tokio::spawn(async move {
             // The `select` drops the connection, and the place is dropped after it.
             let _place = tokio::select! {

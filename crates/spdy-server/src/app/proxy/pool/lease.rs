@@ -110,6 +110,11 @@ impl Lease {
         }
     }
 
+    /// Leaves it to a tunnel to limit the time of writes.
+    pub(in super::super) fn timed_by_tunnel(&self) {
+        self.heard().timed_by_tunnel();
+    }
+
     /// Ends a request whose response has begun.
     pub(in super::super) fn break_off(self) {
         match self.connection {

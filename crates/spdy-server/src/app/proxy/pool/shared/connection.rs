@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
-    super::{Channel, Failure, Heard, Listening, Target, Upload},
+    super::{super::failure::MAX_HEAD, Channel, Failure, Heard, Listening, Target, Upload},
     Seat, Shared,
     usage::Usage,
 };
@@ -77,6 +77,7 @@ fn builder(answer_timeout: Duration) -> http2::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEAD)
         .initial_max_send_streams(1)
         // With the default, many invalid responses would end the connection with the requests of
         // other clients.
