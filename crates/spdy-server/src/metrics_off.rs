@@ -74,7 +74,7 @@ impl Metrics {
     }
 
     #[cfg(feature = "proxy")]
-    pub(crate) fn add_upstreams(&mut self, _: crate::app::Upstreams) {
+    pub(crate) fn add_upstreams(&self, _: crate::app::Upstreams) {
         match *self {}
     }
 
