@@ -353,7 +353,7 @@ pub(crate) struct Load {
     pub(crate) method: Option<Method>,
 
     /// Send a POST with a body of this many bytes
-    #[arg(long, value_name = "BYTES", value_parser = values::whole::<u32>)]
+    #[arg(long, value_name = "BYTES", value_parser = values::length)]
     pub(crate) body: Option<u32>,
 
     /// Send a POST with this text, or with the contents of FILE (@- is standard input)

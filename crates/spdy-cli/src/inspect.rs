@@ -2,19 +2,19 @@
 
 use std::{
     fmt::Write as _,
-    fs,
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufWriter, Write},
 };
 
 use serde_json::json;
 use spdy_frame::{
     DecodeLimits, Decoder, Frame, HeaderBlock, HeaderDecoder, HeaderError, HeaderLimits,
-    bytes::BytesMut,
+    bytes::{Bytes, BytesMut},
 };
 
 use crate::{
     failure::{Exit, Failure},
     flags::Inspect,
+    whole::whole,
 };
 
 pub(crate) fn run(inspect: &Inspect) -> Result<Exit, Failure> {
@@ -33,20 +33,8 @@ fn show_all(inspect: &Inspect, recording: BytesMut) -> Result<(), Failure> {
 }
 
 fn read(inspect: &Inspect) -> Result<BytesMut, Failure> {
-    let bytes = if inspect.file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(&inspect.file)
-    };
-    bytes
-        .map(|bytes| BytesMut::from(&bytes[..]))
-        .map_err(|error| {
-            Failure::local(
-                format_args!("cannot read {}", inspect.file.display()),
-                &error,
-            )
-        })
+    let bytes = Bytes::from(whole(&inspect.file)?);
+    Ok(bytes.into())
 }
 
 /// Writes each frame of the recording, with its header fields.

@@ -20,6 +20,7 @@ mod proxies;
 mod route;
 mod speech;
 mod tls;
+mod whole;
 mod wire;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
 
 use super::WarmUp;
-use crate::get::Start;
+use crate::{get::Start, whole::MAX_WHOLE};
 
 /// Parses a whole number, which can be zero.
 pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
@@ -26,6 +26,13 @@ pub(super) fn positive<T: TryFrom<NonZeroU64>>(text: &str) -> Result<T, String> 
     number
         .and_then(|number: NonZeroU64| T::try_from(number).ok())
         .ok_or_else(|| format!("must be a whole number from 1 to {most}"))
+}
+
+/// Parses the length of a body that is kept in memory.
+pub(super) fn length(text: &str) -> Result<u32, String> {
+    let length = text.parse().ok();
+    let length = length.filter(|length| u64::from(*length) <= MAX_WHOLE);
+    length.ok_or_else(|| format!("must be a whole number from 0 to {MAX_WHOLE}"))
 }
 
 /// Parses a time above zero: a number of seconds, or of another unit that follows it.
@@ -154,6 +161,19 @@ mod tests {
         assert_eq!(warm_up("2s"), Ok(WarmUp::Time(Duration::from_secs(2))));
         for text in ["", "1.5", "-1", "0s", "x"] {
             assert!(warm_up(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_body_fits_in_memory() {
+        assert_eq!(length("0"), Ok(0));
+        assert_eq!(length("1073741824"), Ok(1 << 30));
+        for text in ["1073741825", "4294967296", "-1", "x", ""] {
+            let refused = length(text).unwrap_err();
+            assert_eq!(
+                refused, "must be a whole number from 0 to 1073741824",
+                "{text}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{Start, upload::query};
@@ -47,7 +47,7 @@ pub(super) fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
     if received.json && output.iter().any(|path| is_dash(path)) {
         return usage("--output cannot be standard output, because --json writes there");
     }
-    let mut files = Vec::new();
+    let mut files: Vec<Option<PathBuf>> = Vec::new();
     for (place, url) in get.urls.iter().enumerate() {
         let file = if received.remote_name > 0 {
             let name = url.uri.path().rsplit('/').next().unwrap_or_default();
@@ -62,7 +62,8 @@ pub(super) fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
         if file.is_none() && matches!(received.continue_at, Some(Start::End)) {
             return usage("--continue-at - needs a file: use --output or --remote-name");
         }
-        if let Some(path) = file.as_ref().filter(|_| files.contains(&file))
+        if let Some(path) = &file
+            && files.iter().flatten().any(|other| is_same(other, path))
             && !is_special(path)
         {
             let path = path.display();
@@ -73,6 +74,15 @@ pub(super) fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
         files.push(file);
     }
     Ok(files)
+}
+
+/// Returns whether two paths are the same, except for parts like `./`.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let parts = |path: &Path| -> PathBuf {
+        let parts = path.components();
+        parts.filter(|part| *part != Component::CurDir).collect()
+    };
+    parts(one) == parts(other)
 }
 
 /// Returns whether a path is there and is no regular file, like /dev/null.

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{self, Cursor, Read},
-    path::PathBuf,
+    io::{self, Cursor},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +27,7 @@ use crate::{
     failure::{Exit, Failure},
     flags::Sent,
     origin::percent_encoded,
+    whole::whole,
 };
 
 /// The body of a request that is sent.
@@ -228,13 +229,7 @@ fn read(data: &str, is_text: bool) -> Result<Vec<u8>, Failure> {
 
 /// Returns the contents of a file, or of standard input if its name is `-`.
 pub(crate) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
-    let read = if name == "-" {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(name)
-    };
-    read.map_err(|error| Failure::local(format_args!("cannot read {name}"), &error))
+    whole(Path::new(name))
 }
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

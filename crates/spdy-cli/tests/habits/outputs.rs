@@ -209,6 +209,8 @@ async fn two_bodies_do_not_share_a_file() {
     let ran = run(&["get", "-o", &file, "-o", &file, &digits, &digits]).await;
     let message = format!("{file} would have two bodies: use --output with other names");
     assert_eq!(ran.failure(2), message);
+    let ran = run(&["get", "-o", "x", "-o", "././x", &digits, &digits]).await;
+    assert!(ran.failure(2).starts_with("././x would have two bodies"));
     let ran = run(&["get", "-O", &digits, &url("/other/digits")]).await;
     assert!(ran.failure(2).starts_with("digits would have two bodies"));
     let words = [
