@@ -58,8 +58,8 @@ use self::{
 ///
 /// # Errors
 /// Returns an error if the path is not a directory or cannot be read, if [`Directory::not_found`]
-/// is not a file that is served, or if files are compressed without a cache. The disk is read at
-/// once, on the thread of the caller.
+/// is not a file that is served, or if there are lists or compressed files and no cache. The disk
+/// is read at once, on the thread of the caller.
 pub fn directory(directory: impl Into<Directory>) -> Result<Router, DirectoryError> {
     let directory = directory.into();
     // Opening the directory reports at start an error that would otherwise be a 404 for each

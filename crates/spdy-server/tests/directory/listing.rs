@@ -172,6 +172,14 @@ async fn a_list_ends_at_its_limit_with_a_note() {
         let note = format!("ends after {shown} entries");
         assert_eq!(page.contains(&note), limit < 5, "{page}");
     }
+    // It must fit into the cache.
+    let site = serve(&root, |it| {
+        it.listing = true;
+        it.max_bytes = 200;
+    });
+    let page = list(&site, "/").await;
+    assert!((1..5).contains(&links(&page).len()), "{page}");
+    assert!(page.contains("There are more"), "{page}");
 }
 
 #[tokio::test]

@@ -85,8 +85,16 @@ fn a_configuration_that_cannot_work_is_an_error_with_the_cure() {
         );
         assert!(error.source().is_some());
     }
-    let error = refused(&|it| (it.compress, it.max_entries) = (true, 0));
-    assert!(error.to_string().contains("need the cache"), "{error}");
+    for set in [
+        |it: &mut Directory| it.compress = true,
+        |it: &mut Directory| it.listing = true,
+    ] {
+        let error = refused(&|it| {
+            it.max_entries = 0;
+            set(it);
+        });
+        assert!(error.to_string().contains("need the cache"), "{error}");
+    }
     let error = refused(&|it| it.path = root.join("small.txt"));
     assert!(
         error.to_string().starts_with("cannot serve the directory"),

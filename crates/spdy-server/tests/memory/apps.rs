@@ -10,18 +10,21 @@ use std::{
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 
 use axum::{
     Router,
     body::Body,
     extract::Request,
+    http::{HeaderValue, header::ACCEPT_ENCODING},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use http_body::Frame;
-use spdy_server::app::{self, Proxy};
+use spdy_server::app::{self, Directory, Proxy};
 use spdy_tower::Pusher;
 
 use super::STREAMS;
@@ -64,6 +67,49 @@ pub(crate) fn large_file() -> Served {
     let directory = directory("large");
     put(&directory, "large", 8 << 20);
     Served::new(app::directory(&directory).unwrap(), "/large")
+}
+
+/// The longest lists, in each order.
+pub(crate) fn lists() -> Served {
+    let path = directory("lists");
+    for file in 0..10_000 {
+        put(&path, &format!("{file:032}"), file % 10);
+    }
+    let orders = ["", "?sort=size", "?sort=time", "?order=desc"];
+    let orders = orders.iter().cycle().take(STREAMS);
+    let mut directory = Directory::new(path);
+    directory.listing = true;
+    Served {
+        router: app::directory(directory).unwrap(),
+        paths: orders.map(|order| format!("/{order}")).collect(),
+        _application: None,
+    }
+}
+
+/// The longest text that is compressed, of digits, which stay long.
+pub(crate) fn compressed_file() -> Served {
+    let path = directory("compressed");
+    let mut state = 1_u64;
+    let digits = iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        b'0' + (state >> 60) as u8
+    });
+    let text = path.join("long.txt");
+    fs::write(&text, digits.take(4 << 20).collect::<Vec<_>>()).unwrap();
+    let file = fs::File::options().write(true).open(text).unwrap();
+    let age = Duration::from_secs(60);
+    file.set_modified(SystemTime::now() - age).unwrap();
+    let mut directory = Directory::new(path);
+    directory.compress = true;
+    let router = app::directory(directory).unwrap();
+    let accepts = middleware::map_request(async |mut request: Request| {
+        let gzip = HeaderValue::from_static("gzip");
+        request.headers_mut().insert(ACCEPT_ENCODING, gzip);
+        request
+    });
+    Served::new(router.layer(accepts), "/long.txt")
 }
 
 /// Bodies of chunks of 1 MiB, as many as a session holds at once, and then a large file on all

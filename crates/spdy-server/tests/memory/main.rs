@@ -70,6 +70,16 @@ async fn a_large_file_holds_little_for_a_client_that_does_not_read() {
     measure("large file", apps::large_file()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_a_directory_hold_little_for_a_client_that_does_not_read() {
+    measure("lists", apps::lists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compressed_file_holds_little_for_a_client_that_does_not_read() {
+    measure("compressed file", apps::compressed_file()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn chunks_of_a_mebibyte_hold_little_for_a_client_that_does_not_read() {
     measure("chunks of 1 MiB", apps::chunks(1 << 20)).await;

@@ -1,7 +1,9 @@
 //! The cache of files and directories, within its limits.
 
 use std::{
-    collections::HashMap,
+    array,
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +25,13 @@ use super::{
 pub(super) struct Cache {
     disk: Arc<Disk>,
     memory: Mutex<Memory>,
+    turns: [tokio::sync::Mutex<()>; TURNS],
+    hasher: RandomState,
 }
+
+/// The maximum number of questions that the disk is asked at once. The same question is asked by
+/// one request at a time, so that many of them need no more memory than one.
+const TURNS: usize = 64;
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -47,6 +55,8 @@ impl Cache {
         Self {
             disk: Arc::new(Disk::new(limits)),
             memory: Mutex::default(),
+            turns: array::from_fn(|_| tokio::sync::Mutex::default()),
+            hasher: RandomState::new(),
         }
     }
 
@@ -59,20 +69,22 @@ impl Cache {
     }
 
     /// Returns what the disk has for a question, or had at most [`Directory::trust`] ago. What is
-    /// cached is returned at once. Otherwise a thread for blocking work reads the disk. Cancel
-    /// safe.
+    /// cached is returned at once. Otherwise a thread for blocking work reads the disk, which takes
+    /// as long as the disk takes; requests that ask the same wait for it. Cancel safe.
     ///
     /// # Errors
     /// The same as for [`Disk::look`].
     pub(super) async fn ask(&self, question: Question) -> io::Result<Found> {
-        let now = Instant::now();
-        let known = self.memory().recall(&question);
-        let known = match known {
-            Some((found, looked)) if now.duration_since(looked) < self.trust(&found.entry) => {
-                return Ok(found);
-            }
-            known => known.map(|(found, _)| found.entry),
+        let arrived = Instant::now();
+        if let Ok(found) = self.recall(&question, arrived) {
+            return Ok(found);
+        }
+        let _turn = self.turns[self.turn(&question)].lock().await;
+        let known = match self.recall(&question, arrived) {
+            Ok(found) => return Ok(found),
+            Err(old) => old.map(|old| old.entry),
         };
+        let now = Instant::now();
         let (disk, sought) = (Arc::clone(&self.disk), question.clone());
         let found = spawn_blocking(move || disk.look(&sought, known)).await;
         let found = found.unwrap_or_else(|failed| Err(io::Error::other(failed)));
@@ -81,6 +93,22 @@ impl Cache {
             Err(_) => self.memory().forget(&question),
         }
         found
+    }
+
+    /// Lists, which are long, are read one after another.
+    fn turn(&self, question: &Question) -> usize {
+        match question {
+            Question::In(..) => 0,
+            Question::At(_) => 1 + self.hasher.hash_one(question) as usize % (TURNS - 1),
+        }
+    }
+
+    /// Returns what is cached, or as an error what is too old for a request that arrived then.
+    fn recall(&self, question: &Question, arrived: Instant) -> Result<Found, Option<Found>> {
+        match self.memory().recall(question) {
+            Some((found, looked)) if looked + self.trust(&found.entry) > arrived => Ok(found),
+            known => Err(known.map(|(found, _)| found)),
+        }
     }
 
     /// Returns how long an entry is used without a check. It is zero for an open file that still
@@ -173,7 +201,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 mod tests {
     use std::fs;
 
-    use super::*;
+    use super::{super::list::Order, *};
 
     /// Creates a directory with this number of files of 100 bytes each. Returns limits for the test
     /// to change.
@@ -283,7 +311,7 @@ mod tests {
         let mut limits = limits("list", 3);
         limits.trust = Duration::ZERO;
         let cache = Cache::new(limits);
-        let root = Question::In(cache.below("./".into()).unwrap());
+        let root = Question::In(cache.below("./".into()).unwrap(), Order::default());
         let ask = async || cache.ask(root.clone()).await.unwrap().entry;
         let first = ask().await;
         assert!(Arc::ptr_eq(&first, &ask().await));
@@ -291,6 +319,18 @@ mod tests {
         assert!(held >= 3 * size_of::<String>(), "{held}");
         fs::write(cache.disk.limits.path.join("0"), "shorter").unwrap();
         assert!(!Arc::ptr_eq(&first, &ask().await));
+        remove(&cache);
+    }
+    #[tokio::test]
+    async fn of_many_requests_for_one_file_one_asks_the_disk() {
+        let cache = Arc::new(Cache::new(limits("turns", 1)));
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let cache = Arc::clone(&cache);
+            requests.spawn(async move { cache.ask(at(&cache, 0)).await.unwrap().entry });
+        }
+        let entries = requests.join_all().await;
+        assert!(entries.iter().all(|entry| Arc::ptr_eq(entry, &entries[0])));
         remove(&cache);
     }
 }

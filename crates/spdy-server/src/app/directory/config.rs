@@ -21,10 +21,11 @@ pub struct Directory {
     /// Whether symbolic links are followed out of the directory. Without this a link that leads out
     /// of it is not found.
     pub follow_links: bool,
-    /// Whether a directory without an `index.html` is listed. Without this it is not found.
+    /// Whether a directory without an `index.html` is listed. Without this it is not found. All
+    /// responses share a list, which is kept in the cache, so `max_entries` cannot be 0.
     pub listing: bool,
-    /// The maximum number of entries of a list. A directory with more is listed in part, and the
-    /// list ends with a note.
+    /// The maximum number of entries of a list, which also has no more bytes than `max_bytes`. A
+    /// directory with more is listed in part, and the list ends with a note.
     pub max_listed: usize,
     /// Whether compressed files are sent in place of the files that they are beside: `a.css.zst`,
     /// `a.css.br` or `a.css.gz` to a client that accepts zstd, Brotli or gzip and requests `a.css`.
@@ -105,7 +106,7 @@ pub(super) enum Reason {
     Unreadable(io::Error),
     /// The page for 404 is not served.
     NoPage(PathBuf, io::Error),
-    /// There is no place for what is compressed.
+    /// There is no place for lists and for what is compressed.
     NoCache,
 }
 
@@ -121,7 +122,8 @@ impl fmt::Display for DirectoryError {
             ),
             Reason::NoCache => write!(
                 f,
-                "compressed files of {directory} need the cache: use a cache above 0, or do not compress"
+                "lists and compressed files of {directory} need the cache: use a cache above 0, or \
+                 neither of them"
             ),
         }
     }

@@ -19,15 +19,15 @@ use super::{
     pieces::{PIECE, Spares, Wanted},
 };
 
-/// Yields the bytes of a file: those of a small file at once and without a copy, those of a larger
-/// one in pieces. Each piece is read when the previous one was taken, and is as long as the stream
-/// has room for. No thread is needed for a piece that the system has in memory.
+/// Yields the bytes of a file: those in memory without a copy, and at once if they are few; those
+/// of a larger file in pieces. Each piece is read when the previous one was taken, and is as long
+/// as the stream has room for. No thread is needed for a piece that the system has in memory.
 ///
 /// If the file has changed since it was checked, the body ends with an error instead of its last
 /// piece.
 #[derive(Debug)]
 pub(super) struct Contents {
-    entry: Arc<Entry>,
+    source: Source,
     position: u64,
     left: u64,
     room: PieceRoom,
@@ -35,16 +35,33 @@ pub(super) struct Contents {
     reading: Option<(JoinHandle<io::Result<Bytes>>, Option<Reserved>)>,
 }
 
+/// Where bytes are.
+#[derive(Debug)]
+pub(super) enum Source {
+    Memory(Bytes),
+    File(Arc<Entry>),
+}
+
+impl Source {
+    /// Returns where the bytes of a file are.
+    pub(super) fn of(entry: &Arc<Entry>) -> Self {
+        match &entry.kind {
+            Kind::Small(bytes) => Self::Memory(bytes.clone()),
+            _ => Self::File(Arc::clone(entry)),
+        }
+    }
+}
+
 impl Contents {
-    /// Returns these bytes of a file.
+    /// Returns these bytes of a source.
     pub(super) const fn new(
-        entry: Arc<Entry>,
+        source: Source,
         range: Range<u64>,
         room: PieceRoom,
         spares: Arc<Spares>,
     ) -> Self {
         Self {
-            entry,
+            source,
             position: range.start,
             left: range.end - range.start,
             room,
@@ -61,16 +78,23 @@ impl Contents {
 
     /// Cancel safe: the next call returns what is read meanwhile.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if let Kind::Small(bytes) = &self.entry.kind {
-            let start = self.position as usize;
-            return Poll::Ready(Ok(bytes.slice(start..start + self.left as usize)));
-        }
+        let entry = match &self.source {
+            Source::Memory(bytes) => {
+                let start = self.position as usize;
+                let len = match self.left as usize {
+                    all if all <= WHOLE => all,
+                    long => self.room.reserve(long.min(PIECE)).0,
+                };
+                return Poll::Ready(Ok(bytes.slice(start..start + len)));
+            }
+            Source::File(entry) => entry,
+        };
         let (reading, _) = match &mut self.reading {
             Some(reading) => reading,
             none => {
                 let (len, reserved) = self.room.reserve(self.left.min(PIECE as u64) as usize);
                 let wanted = Wanted {
-                    entry: Arc::clone(&self.entry),
+                    entry: Arc::clone(entry),
                     position: self.position,
                     len,
                     is_last: self.left == len as u64,
@@ -140,3 +164,7 @@ impl PieceRoom {
 
 /// The maximum number of bytes of one read for one of many responses on a connection.
 const SHARED_PIECE: usize = 32 << 10;
+
+/// The maximum number of bytes in memory that are sent at once, since they are not copied: a small
+/// file, with the default limits.
+const WHOLE: usize = 64 << 10;

@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Small(Bytes),
     /// The file, which is read by position because several responses share the handle.
     Large(File),
-    /// What is in a directory, in the order of names, and whether that is all.
+    /// What is in a directory, in an order, and whether that is all.
     List {
         items: Vec<Item>,
         is_whole: bool,

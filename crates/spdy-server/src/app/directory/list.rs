@@ -21,27 +21,42 @@ impl Item {
     }
 }
 
-/// Reads a directory. Returns its files and directories in the order of names, `most` of them at
-/// most, and whether that is all. What cannot be requested is left out: hidden names, names that
-/// are not UTF-8, links that lead outside, and what is neither a file nor a directory.
+/// The maximum of a list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) entries: usize,
+    /// What the cache has room for. A list that it does not keep could not be shared.
+    pub(super) bytes: usize,
+}
+
+/// Reads a directory. Returns its files and directories in an order, and whether that is all. If it
+/// is not, they are those that the system named first. What cannot be requested is left out: hidden
+/// names, names that are not UTF-8, links that lead outside, and what is neither a file nor a
+/// directory.
 ///
 /// # Errors
 /// The same as for [`Root::names`].
-pub(super) fn list(root: &Root, path: &Below, most: usize) -> io::Result<(Vec<Item>, bool)> {
-    let mut items = Vec::new();
+pub(super) fn list(
+    root: &Root,
+    path: &Below,
+    order: Order,
+    most: Most,
+) -> io::Result<(Vec<Item>, bool)> {
+    let (mut items, mut bytes) = (Vec::new(), 0);
     let mut is_whole = true;
     for below in root.names(path)? {
         let Some(item) = item(root, &below?) else {
             continue;
         };
-        if items.len() == most {
+        bytes += item.bytes();
+        if items.len() == most.entries || bytes > most.bytes {
             is_whole = false;
             break;
         }
         items.push(item);
     }
     items.shrink_to_fit();
-    items.sort_unstable_by(|a, b| Order::default().compare(a, b));
+    items.sort_unstable_by(|a, b| order.compare(a, b));
     Ok((items, is_whole))
 }
 
@@ -54,7 +69,7 @@ fn item(root: &Root, below: &Below) -> Option<Item> {
 }
 
 /// What a list is ordered by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     #[default]
     Name,
@@ -63,7 +78,7 @@ pub(super) enum Key {
 }
 
 /// The order of a list. Directories are always first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Order {
     pub(super) key: Key,
     pub(super) is_descending: bool,
@@ -98,14 +113,6 @@ impl Order {
             false => "asc",
         };
         format!("?sort={key}&order={order}")
-    }
-
-    /// Returns the positions of the items of a list in this order.
-    pub(super) fn of_items(self, items: &[Item]) -> Vec<u32> {
-        let mut order: Vec<_> = (0u32..).take(items.len()).collect();
-        let item = |at: &u32| &items[*at as usize];
-        order.sort_unstable_by(|a, b| self.compare(item(a), item(b)));
-        order
     }
 
     fn compare(self, a: &Item, b: &Item) -> Ordering {

@@ -44,28 +44,25 @@ pub(super) fn response(page: Page, has_body: bool) -> Response<Body> {
     response
 }
 
-/// A page as a body. It holds the list, the positions of its items, and no text.
+/// A page as a body. It holds the list, which it shares, and no text.
 #[derive(Debug)]
 pub(super) struct Page {
     list: Arc<Entry>,
     path: Below,
     order: Order,
-    positions: Vec<u32>,
     /// The next thing to write: the head, each item, the end.
     next: usize,
 }
 
 impl Page {
-    pub(super) fn new(list: Arc<Entry>, path: Below, order: Order) -> Self {
-        let mut page = Self {
+    /// Returns the page for a list that has this order.
+    pub(super) const fn new(list: Arc<Entry>, path: Below, order: Order) -> Self {
+        Self {
             list,
             path,
             order,
-            positions: Vec::new(),
             next: 0,
-        };
-        page.positions = order.of_items(page.items().0);
-        page
+        }
     }
 
     fn items(&self) -> (&[Item], bool) {
@@ -77,12 +74,10 @@ impl Page {
 
     /// Writes the next part.
     fn write(&self, text: &mut String) {
+        let (items, _) = self.items();
         match self.next.checked_sub(1) {
             None => self.head(text),
-            Some(at) if at < self.positions.len() => {
-                let position = self.positions[at] as usize;
-                row(text, &self.items().0[position]);
-            }
+            Some(at) if at < items.len() => row(text, &items[at]),
             Some(_) => self.end(text),
         }
     }
@@ -155,7 +150,7 @@ impl http_body::Body for Page {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next == self.positions.len() + 2
+        self.next == self.items().0.len() + 2
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     cache::Cache,
     conditions::{Span, leads_below, with_slash},
     config::Reason,
-    contents::{Contents, PieceRoom},
+    contents::{Contents, PieceRoom, Source},
     disk::{Disk, Question},
     entry::Entry,
     gzip,
@@ -48,10 +48,10 @@ pub(super) struct Site {
 
 impl Site {
     /// # Errors
-    /// Returns an error if there is a page for 404 that is not a file which is served, or if files
-    /// are compressed and there is no cache for them.
+    /// Returns an error if there is a page for 404 that is not a file which is served, or if there
+    /// is no cache for what needs one.
     pub(super) fn new(directory: Directory) -> Result<Self, Reason> {
-        if directory.compress && directory.max_entries == 0 {
+        if (directory.compress || directory.listing) && directory.max_entries == 0 {
             return Err(Reason::NoCache);
         }
         let page = directory.not_found.as_deref();
@@ -156,12 +156,16 @@ impl Site {
                 _ => Response::from_parts(head, body),
             };
         }
-        let contents = |range| Contents::new(entry, range, asked.room, Arc::clone(&self.spares));
-        let body = match (compressed, granted) {
-            (Some(compressed), _) => Body::from(compressed),
-            (None, Granted::Several(split)) => Body::new(split.body(contents(0..0))),
-            (None, Granted::One(range)) => Body::new(contents(range)),
-            (None, _) => Body::new(contents(start..start + length(&head))),
+        let (range, granted) = match granted {
+            Granted::One(range) => (range, Granted::Whole),
+            Granted::Several(split) => (0..0, Granted::Several(split)),
+            whole => (start..start + length(&head), whole),
+        };
+        let source = compressed.map_or_else(|| Source::of(&entry), Source::Memory);
+        let contents = Contents::new(source, range, asked.room, Arc::clone(&self.spares));
+        let body = match granted {
+            Granted::Several(split) => Body::new(split.body(contents)),
+            _ => Body::new(contents),
         };
         Response::from_parts(head, body)
     }
@@ -184,11 +188,10 @@ impl Site {
     }
 
     async fn list(&self, directory: Below, asked: &Asked) -> Response<Body> {
-        match self.cache.ask(Question::In(directory.clone())).await {
-            Ok(list) => {
-                let order = Order::of(asked.uri.query());
-                page::response(Page::new(list.entry, directory, order), asked.is_get)
-            }
+        let order = Order::of(asked.uri.query());
+        let question = Question::In(directory.clone(), order);
+        match self.cache.ask(question).await {
+            Ok(list) => page::response(Page::new(list.entry, directory, order), asked.is_get),
             Err(_) => StatusCode::NOT_FOUND.into_response(),
         }
     }
