@@ -1,7 +1,9 @@
 //! The access log: a line for each request, which a separate thread writes.
 //!
 //! A malformed request, which never reaches the application, has a line with the fields that could
-//! be read. Status 499 means that the client left before the response.
+//! be read. Status 499 means that the client left before the response. A request that the reverse
+//! proxy has upgraded, with status 101, has its line at the end of that connection, with the bytes
+//! of both directions.
 
 mod entry;
 mod json;

@@ -40,7 +40,8 @@ fn explained(error: &io::Error) -> io::Error {
         .get_ref()
         .and_then(|cause| cause.downcast_ref::<Error>());
     let cure = match cause {
-        Some(Error::InvalidCertificate(Bad::UnknownIssuer)) => {
+        // The latter if an authority of the same name with another key is trusted.
+        Some(Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature)) => {
             "; trust the authority that has signed it, by --proxy-ca or `Proxy::tls`"
         }
         Some(Error::InvalidCertificate(
