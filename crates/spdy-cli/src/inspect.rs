@@ -33,7 +33,7 @@ fn show_all(inspect: &Inspect, recording: BytesMut) -> Result<(), Failure> {
 }
 
 fn read(inspect: &Inspect) -> Result<BytesMut, Failure> {
-    let bytes = Bytes::from(whole(&inspect.file)?);
+    let bytes = Bytes::from(whole(&inspect.file, "inspect its beginning")?);
     Ok(bytes.into())
 }
 

@@ -229,7 +229,8 @@ fn read(data: &str, is_text: bool) -> Result<Vec<u8>, Failure> {
 
 /// Returns the contents of a file, or of standard input if its name is `-`.
 pub(crate) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
-    whole(Path::new(name))
+    let cure = "spdy get --upload-file sends a file while it is read";
+    whole(Path::new(name), cure)
 }
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
