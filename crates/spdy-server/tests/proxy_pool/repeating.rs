@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Returns the next connection that the proxy opens, and fails if it opens none.
+async fn next(connections: &mut mpsc::UnboundedReceiver<DuplexStream>) -> DuplexStream {
+    let next = timeout(2 * ANSWER, connections.recv()).await;
+    next.expect("the proxy opens a connection").unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_poison_request_is_sent_once_more_at_most() {
     for (method, wanted) in [("GET", 2), ("PUT", 2), ("POST", 1)] {
@@ -35,12 +41,24 @@ async fn a_poison_request_is_sent_once_more_at_most() {
     }
 }
 
+/// A new connection has not been closed by chance, so the request might be the reason.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_ends_a_new_connection_is_not_sent_again() {
+    let (options, mut connections) = front("http://a");
+    let request = tokio::spawn(status(proxy(options), "/poison"));
+    let mut io = next(&mut connections).await;
+    assert_ne!(io.read(&mut [0; 4096]).await.unwrap(), 0);
+    drop(io);
+    assert_eq!(request.await.unwrap(), StatusCode::BAD_GATEWAY);
+    assert!(connections.try_recv().is_err(), "it was sent again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_whose_answer_has_begun_is_not_sent_again() {
     let (options, mut connections) = front("http://a");
     let app = proxy(options);
     let first = tokio::spawn(status(app.clone(), "/"));
-    let mut io = connections.recv().await.unwrap();
+    let mut io = next(&mut connections).await;
     _ = io.read(&mut [0; 4096]).await.unwrap();
     io.write_all(OK.as_bytes()).await.unwrap();
     assert_eq!(first.await.unwrap(), StatusCode::OK);
@@ -58,11 +76,11 @@ async fn a_request_that_an_http_2_application_has_not_looked_at_is_sent_again() 
     let (options, mut connections) = front("h2://a");
     let app = proxy(options);
     let request = tokio::spawn(status(app, "/"));
-    let mut io = connections.recv().await.unwrap();
+    let mut io = next(&mut connections).await;
     _ = io.read(&mut [0; 4096]).await.unwrap();
     drop(io);
     let ok = Router::new().fallback(async || "ok");
-    serve(connections.recv().await.unwrap(), ok);
+    serve(next(&mut connections).await, ok);
     assert_eq!(request.await.unwrap(), StatusCode::OK);
 }
 
@@ -90,12 +108,12 @@ async fn any_request_is_sent_again_that_the_application_has_not_looked_at() {
         let answer = tokio::spawn(app.clone().oneshot(request));
         upload.send(vec![1; length].into()).unwrap();
         // It might fail more than once by chance.
-        tokio::spawn(go_away(connections.recv().await.unwrap()));
+        tokio::spawn(go_away(next(&mut connections).await));
         if expected == StatusCode::OK {
-            tokio::spawn(go_away(connections.recv().await.unwrap()));
+            tokio::spawn(go_away(next(&mut connections).await));
         }
         let echo = Router::new().fallback(async |body: Body| body);
-        tokio::spawn(async move { serve(connections.recv().await.unwrap(), echo) });
+        tokio::spawn(async move { serve(next(&mut connections).await, echo) });
         // It continues where it was.
         sleep(Duration::from_secs(4)).await;
         _ = upload.send(Bytes::from_static(b"the end"));
@@ -119,10 +137,10 @@ async fn the_silence_of_an_attempt_is_counted_once() {
     let answer = tokio::spawn(proxy(options).oneshot(request));
     // Each is silent for a second.
     for _ in 0..3 {
-        tokio::spawn(go_away(connections.recv().await.unwrap()));
+        tokio::spawn(go_away(next(&mut connections).await));
     }
     let slow = Router::new().fallback(move || sleep(second * 4));
-    serve(connections.recv().await.unwrap(), slow);
+    serve(next(&mut connections).await, slow);
     let response = answer.await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
