@@ -56,6 +56,16 @@ use self::{
 /// response ends with an error, which is a reset in SPDY. If it is replaced (`rename`), the old
 /// file is sent.
 ///
+/// ```no_run
+/// use spdy_server::app::{self, Directory};
+///
+/// let mut directory = Directory::new("/var/www");
+/// directory.listing = true;
+/// directory.not_found = Some("404.html".into());
+/// let app = app::directory(directory)?;
+/// # Ok::<(), app::DirectoryError>(())
+/// ```
+///
 /// # Errors
 /// Returns an error if the path is not a directory or cannot be read, if [`Directory::not_found`]
 /// is not a file that is served, or if there are lists or compressed files and no cache. The disk

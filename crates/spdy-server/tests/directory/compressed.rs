@@ -170,7 +170,10 @@ async fn what_would_not_become_shorter_or_still_changes_is_sent_as_it_is() {
     write_old(&root.join("least.txt"), "x".repeat(1_024));
     write_old(&root.join("most.txt"), "x".repeat(100_000));
     write_old(&root.join("above.txt"), "x".repeat(100_001));
+    // A file with this time of change could change again without a notice.
     fs::write(root.join("new.txt"), text(500)).unwrap();
+    let new = OpenOptions::new().write(true).open(root.join("new.txt"));
+    new.unwrap().set_modified(SystemTime::now() + LONG).unwrap();
     let site = serve(&root, |it| {
         it.compress = true;
         it.max_compressed = 100_000;
