@@ -1,6 +1,6 @@
 //! Bytes of a command as text in JSON.
 
-use std::{borrow::Cow, io::Write, mem};
+use std::{borrow::Cow, mem};
 
 /// Finds the characters in pieces of bytes. A character can be split between pieces.
 #[derive(Debug, Default)]
@@ -49,14 +49,9 @@ fn is_begun(bytes: &[u8], length: usize) -> bool {
 /// Adds bytes as the content of a string in JSON. What is not UTF-8 becomes U+FFFD.
 pub(super) fn add(bytes: &[u8], to: &mut Vec<u8>) {
     to.reserve(bytes.len() + bytes.len() / 16);
-    if let Ok(text) = str::from_utf8(bytes) {
-        return add_text(text, to);
-    }
-    for chunk in bytes.utf8_chunks() {
-        add_text(chunk.valid(), to);
-        if !chunk.invalid().is_empty() {
-            to.extend_from_slice("\u{fffd}".as_bytes());
-        }
+    match str::from_utf8(bytes) {
+        Ok(text) => add_text(text, to),
+        Err(_) => add_broken(bytes, to),
     }
 }
 
@@ -66,32 +61,81 @@ fn add_text(text: &str, to: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     while let Some(at) = find_special(rest) {
         to.extend_from_slice(&rest[..at]);
-        let escape: &[u8] = match rest[at] {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            8 => b"\\b",
-            12 => b"\\f",
-            byte => {
-                // Writing to memory cannot fail.
-                _ = write!(to, "\\u{byte:04x}");
-                b""
-            }
-        };
-        to.extend_from_slice(escape);
+        add_special(rest[at], to);
         rest = &rest[at + 1..];
     }
     to.extend_from_slice(rest);
 }
 
+/// Adds bytes that are not all UTF-8, as [`String::from_utf8_lossy`] reads them. In noise a run of
+/// text has one character, so it decides for each character by itself.
+fn add_broken(bytes: &[u8], to: &mut Vec<u8>) {
+    let mut rest = bytes;
+    while let Some(&first) = rest.first() {
+        let (length, is_whole) = character(rest);
+        match is_whole {
+            true if is_special(first) => add_special(first, to),
+            true => to.extend_from_slice(&rest[..length]),
+            false => to.extend_from_slice("\u{fffd}".as_bytes()),
+        }
+        rest = &rest[length..];
+    }
+}
+
+/// Returns the length of the character with which bytes begin, or of its part that is there and
+/// `false`. The ranges are those of the Unicode Standard, table 3-7.
+fn character(bytes: &[u8]) -> (usize, bool) {
+    let (length, second) = match bytes[0] {
+        0..=0x7f => return (1, true),
+        0xc2..=0xdf => (2, 0x80..=0xbf),
+        0xe0 => (3, 0xa0..=0xbf),
+        0xed => (3, 0x80..=0x9f),
+        0xe1..=0xef => (3, 0x80..=0xbf),
+        0xf0 => (4, 0x90..=0xbf),
+        0xf1..=0xf3 => (4, 0x80..=0xbf),
+        0xf4 => (4, 0x80..=0x8f),
+        _ => return (1, false),
+    };
+    if !bytes.get(1).is_some_and(|byte| second.contains(byte)) {
+        return (1, false);
+    }
+    let is_next = |at: &usize| {
+        bytes
+            .get(*at)
+            .is_some_and(|byte| (0x80..=0xbf).contains(byte))
+    };
+    let end = (2..length).take_while(is_next).count() + 2;
+    (end, end == length)
+}
+
+/// Adds an ASCII character that is escaped in JSON.
+fn add_special(byte: u8, to: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        8 => b'b',
+        12 => b'f',
+        _ => {
+            let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+            let escape = [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)];
+            return to.extend_from_slice(&escape);
+        }
+    };
+    to.extend_from_slice(&[b'\\', short]);
+}
+
+/// Returns whether an ASCII character is escaped in JSON.
+const fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
 /// Returns the place of the first byte that has to be escaped.
 fn find_special(bytes: &[u8]) -> Option<usize> {
-    let is_special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
     // There is no branch for each byte, so the compiler can look at a whole block at once.
     let has_special = |block: &[u8; 16]| {
-        let add = |found, byte| found | is_special(byte);
+        let add = |found, byte: &u8| found | is_special(*byte);
         block.iter().fold(false, add)
     };
     let (blocks, _) = bytes.as_chunks();
@@ -100,7 +144,7 @@ fn find_special(bytes: &[u8]) -> Option<usize> {
         .take_while(|block| !has_special(block))
         .count()
         * 16;
-    let place = bytes[plain..].iter().position(is_special)?;
+    let place = bytes[plain..].iter().position(|byte| is_special(*byte))?;
     Some(plain + place)
 }
 
@@ -147,11 +191,32 @@ mod tests {
                 assert_eq!(added, serde_json::to_vec(text).unwrap(), "{text:?}");
             }
         }
-        let mut added = Vec::new();
-        add(b"\xffa\xe2\x82\"\xff", &mut added);
-        assert_eq!(
-            String::from_utf8(added).unwrap(),
-            "\u{fffd}a\u{fffd}\\\"\u{fffd}"
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_read_as_by_the_standard_library() {
+        let (leads, others) = (
+            [0x61, 0xc2, 0xe0, 0xed, 0xee, 0xf0, 0xf1, 0xf4],
+            [
+                0x0a, 0x22, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xdf, 0xef, 0xf5,
+                0xff,
+            ],
         );
+        let all: Vec<u8> = leads.into_iter().chain(others).collect();
+        for (first, second) in all
+            .iter()
+            .flat_map(|one| all.iter().map(move |two| (*one, *two)))
+        {
+            for third in &all {
+                let bytes = [first, second, *third, 0x80, 0xbf, 0x41];
+                for bytes in [&bytes[..], &bytes[..3]] {
+                    let mut added = Vec::new();
+                    add_broken(bytes, &mut added);
+                    let text = serde_json::to_string(&String::from_utf8_lossy(bytes)).unwrap();
+                    let added = String::from_utf8(added).unwrap();
+                    assert_eq!(format!("\"{added}\""), text, "{bytes:x?}");
+                }
+            }
+        }
     }
 }
