@@ -187,7 +187,6 @@ class Calls(Shape):
     """The system calls of a server whose connections are at rest."""
 
     unit = "system calls per second"
-    says = "does {} × the system calls of {}"
     count, seconds = 1_000, 10
 
     def measure(self, bench, contender):
@@ -346,7 +345,7 @@ SHAPES = {
     ),
     "idle": Idle("Connection at rest", {**PLAIN, **GO}, reference="nginx h2c"),
     "idle-tls": Idle("Connection at rest over TLS", {OURS: ("spdy tls", "spdys"), "nginx h2": ("nginx h2", "h2s")}),
-    "calls": Calls("1,000 connections at rest", PLAIN, reference="nginx h2c"),
+    "calls": Calls("1,000 connections at rest", {OURS: ("spdy", "spdy")}),
     "start": Start("Start to the first response", {OURS: ("spdy tls", None)}),
     "scrape": Scrape("Scrape of /metrics with 10,000 sessions", {OURS: ("spdy metrics", "spdy")}),
     "kernel": Kernel("Connection at rest, in the kernel", {OURS: ("spdy", "spdy")}),
