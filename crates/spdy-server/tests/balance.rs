@@ -178,7 +178,7 @@ fn addresses_that_are_not_of_one_application_are_refused_with_a_cure() {
         (
             &["--proxy", "http://a", "--proxy", "h2://b"][..],
             "error: http://a:80 and h2://b:80 have different protocols: use h2:// for all \
-             addresses of the application, or for none\n",
+             addresses of the application, h2s:// for all, or neither\n",
         ),
         (
             &["--proxy", "unix:/a", "--proxy", "unix:/a"],

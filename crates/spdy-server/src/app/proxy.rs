@@ -112,11 +112,11 @@ pub struct Proxy {
     /// The number of connects to an address that fail one after another until the address is left
     /// out for [`down_for`](Self::down_for). Zero leaves none out. (3 by default.)
     ///
-    /// A connect fails if it is refused, if it ends with any other error, and if the connection is
-    /// not open in its part of [`connect_timeout`](Self::connect_timeout). One that is given up
-    /// before, because its client leaves, has failed if half of that time is over. Nothing else
-    /// counts: neither a response such as 503, nor a connection that breaks. One connect that
-    /// succeeds ends the row.
+    /// A connect fails if it is refused, if it ends with any other error, also in the handshake of
+    /// TLS, and if the connection is not open in its part of
+    /// [`connect_timeout`](Self::connect_timeout). One that is given up before, because its client
+    /// leaves, has failed if half of that time is over. Nothing else counts: neither a response
+    /// such as 503, nor a connection that breaks. One connect that succeeds ends the row.
     pub down_after: u32,
     /// How long an address is left out. Then one request tries it: if its connect fails, the
     /// address is left out for this time again. (10 s by default.)
@@ -201,8 +201,8 @@ impl Proxy {
     /// ```
     ///
     /// # Errors
-    /// If the address is there already, or if it has another protocol than the others: `http://`
-    /// and `unix:` are one, and `h2://` is another.
+    /// If the address is there already, or if it has another protocol than the others: `http://`,
+    /// `https://` and `unix:` are one, `h2://` is another, and `h2s://` is the third.
     pub fn also(mut self, upstream: Upstream) -> Result<Self, UpstreamsError> {
         UpstreamsError::check(&self.upstreams, &upstream)?;
         self.upstreams.push(upstream);
