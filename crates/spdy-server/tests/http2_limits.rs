@@ -87,6 +87,31 @@ fn request(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x84\x01\x01a")
 }
 
+/// Returns a whole request whose target has this length, of 255 bytes or more.
+fn request_for(length: usize, stream: u32) -> Vec<u8> {
+    // `:method` GET, `:scheme` http, `:authority`, and the name of `:path`.
+    let mut block = b"\x82\x86\x01\x01a\x04\x7f".to_vec();
+    let mut rest = length - 127;
+    while rest >= 128 {
+        block.push((rest % 128 + 128) as u8);
+        rest /= 128;
+    }
+    block.push(rest as u8);
+    block.push(b'/');
+    block.resize(block.len() + length - 1, b'p');
+    let count = block.len().div_ceil(16_384);
+    let pieces = block.chunks(16_384).enumerate().map(|(number, piece)| {
+        let (kind, first) = if number == 0 {
+            (HEADERS, END_STREAM)
+        } else {
+            (CONTINUATION, 0)
+        };
+        let last = if number + 1 == count { END_HEADERS } else { 0 };
+        frame(kind, first | last, stream, piece)
+    });
+    pieces.collect::<Vec<_>>().concat()
+}
+
 fn data(stream: u32, length: usize) -> Vec<u8> {
     let pieces: Vec<u8> = vec![0; length];
     let pieces = pieces.chunks(16_384);
@@ -102,6 +127,16 @@ fn reset(stream: u32) -> Vec<u8> {
 /// The ids of this many streams of a client.
 fn streams(count: usize) -> impl Iterator<Item = u32> {
     (1..).step_by(2).take(count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_beyond_its_limit_is_reset() {
+    let mut peer = Peer::new(Http2::default()).await;
+    peer.send(request_for(65_534, 1)).await;
+    assert_eq!(peer.answer().await, Answer::Fine);
+    peer.send(request_for(65_535, 3)).await;
+    let (stream, code) = (3, PROTOCOL_ERROR);
+    assert_eq!(peer.answer().await, Answer::Reset { stream, code });
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,8 +274,10 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 const PROTOCOL_ERROR: u32 = 1;
