@@ -5,7 +5,7 @@ import tempfile
 
 from . import machine
 from .servers import Bench
-from .shapes import SHAPES, Sessions10k
+from .shapes import SHAPES, Growth
 
 
 def measure(names, rounds, congestions, described):
@@ -41,8 +41,8 @@ def figure(bench, name, rounds, congestion):
         "ours": next(iter(shape.contenders)),
         "reference": shape.reference,
     }
-    if isinstance(shape, Sessions10k):
-        places = shape.places()
+    if isinstance(shape, Growth):
+        places = shape.places
         columns = [growth(bench, shape, place, rounds) for place in places]
         values = {who: [column[who] for column in columns] for who in shape.contenders}
         return {**found, "axis": shape.axis, "places": places, "values": values}

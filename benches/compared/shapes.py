@@ -1,5 +1,6 @@
 """What is measured. Each shape gives one figure for each of its contenders, of which the first is ours."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -161,26 +162,64 @@ class Beside(Shape):
         return float(re.search(r"p99 ([\d.]+)", run(bench, [TARGET / "bench-client", *words]))[1])
 
 
+class Crowd(contextlib.ExitStack):
+    """Sessions of one server, or of several if one may not have enough descriptors for all."""
+
+    def __init__(self, bench, contender):
+        super().__init__()
+        self.bench, (self.name, self.protocol) = bench, contender
+        self.servers, self.clients = [], []
+
+    def start(self, count):
+        """Starts servers for this many sessions, each with one session that has had its first request."""
+        most = machine.limit_of_descriptors() - 200
+        for _ in range(-(-count // most)):
+            self.servers.append(self.enter_context(self.bench.start(self.name)))
+        for server in self.servers:
+            self.open(server, 1).do("/hello", 1)
+
+    def fill(self, count):
+        """Opens this many sessions, and has a request in each."""
+        for index, server in enumerate(self.servers):
+            share = (count + index) // len(self.servers)
+            self.clients.append((self.open(server, share), share / count))
+        self.do(count)
+
+    def open(self, server, sessions):
+        client = Sessions(server, sessions, protocol=self.protocol, env=self.bench.environment)
+        return self.enter_context(client)
+
+    def do(self, requests):
+        for client, share in self.clients:
+            client.do("/hello", round(requests * share))
+
+    def cpu(self):
+        return sum(server.cpu() for server in self.servers)
+
+    def memory(self):
+        return sum(server.memory() for server in self.servers)
+
+
 class Idle(Shape):
-    """The memory of connections that are at rest after one request, on a server of its own."""
+    """The memory of connections that are at rest after one request."""
 
     unit = "KiB per connection"
     says = "takes {} × the memory of {}"
-    count = 1_000
+
+    def __init__(self, title, count, contenders, **more):
+        super().__init__(title, contenders, **more)
+        self.count = count
 
     def measure(self, bench, contender):
-        name, protocol = self.contenders[contender]
-        with bench.start(name) as server:
-            with Sessions(server, 1, protocol=protocol, env=bench.environment) as first:
-                first.do("/hello", 1)
-                base = self.memory(server)
-                with Sessions(server, self.count, protocol=protocol, env=bench.environment) as client:
-                    client.do("/hello", self.count)
-                    time.sleep(1)
-                    return (self.memory(server) - base) / self.count
+        with Crowd(bench, self.contenders[contender]) as crowd:
+            crowd.start(self.count)
+            base = self.memory(crowd)
+            crowd.fill(self.count)
+            time.sleep(1)
+            return (self.memory(crowd) - base) / self.count
 
-    def memory(self, server):
-        return server.memory()
+    def memory(self, crowd):
+        return crowd.memory()
 
 
 class Calls(Shape):
@@ -244,42 +283,32 @@ class Scrape(Shape):
 class Kernel(Idle):
     """The memory of the kernel for a connection: half of what both ends of it take."""
 
-    count = 5_000
-
     def memory(self, _):
         return machine.kernel_memory() / 2
 
 
-class Sessions10k(Shape):
-    """The cost of a request, and the memory of a session, as sessions become more."""
+class Growth(Shape):
+    """The cost of a request as sessions become more."""
 
     unit = "CPU µs per request"
     axis = "sessions, one request at a time in each"
-    counts = [10, 100, 1_000, 10_000, 50_000]
+    places = [10, 100, 1_000, 10_000, 50_000]
     requests = 20_000
-
-    def places(self):
-        """The counts for which there are descriptors."""
-        return [count for count in self.counts if machine.limit_of_descriptors() > count + 200]
 
     def grow(self, bench, count, rounds):
         """Yields the figures of each contender, in turns."""
-        ends = []
-        try:
-            for contender, (name, protocol) in self.contenders.items():
-                ends.append(server := bench.start(name))
-                ends.append(client := Sessions(server, count, protocol=protocol))
-                client.do("/hello", count)
-                ends[-2:] = [(contender, server, client)]
+        requests = max(self.requests, count)
+        with contextlib.ExitStack() as stack:
+            crowds = {}
+            for contender, server in self.contenders.items():
+                crowds[contender] = crowd = stack.enter_context(Crowd(bench, server))
+                crowd.start(count)
+                crowd.fill(count)
             for _ in range(rounds):
-                for contender, server, client in ends:
-                    before = server.cpu()
-                    client.do("/hello", self.requests)
-                    yield contender, (server.cpu() - before) / self.requests * 1e6
-        finally:
-            for end in ends:
-                for program in end[1:] if isinstance(end, tuple) else [end]:
-                    program.__exit__()
+                for contender, crowd in crowds.items():
+                    before = crowd.cpu()
+                    crowd.do(requests)
+                    yield contender, (crowd.cpu() - before) / requests * 1e6
 
 
 PLAIN = {OURS: ("spdy", "spdy"), "axum h2c": ("axum h2c", "h2"), "nginx h2c": ("nginx h2c", "h2")}
@@ -343,12 +372,13 @@ SHAPES = {
         500,
         {OURS: ("spdy tls", "spdys"), "nginx h2": ("nginx h2", "h2s"), "raw TLS": ("raw tls", "raws")},
     ),
-    "idle": Idle("Connection at rest", {**PLAIN, **GO}, reference="nginx h2c"),
-    "idle-tls": Idle("Connection at rest over TLS", {OURS: ("spdy tls", "spdys"), "nginx h2": ("nginx h2", "h2s")}),
+    "idle": Idle("Connection at rest", 1_000, {**PLAIN, **GO}, reference="nginx h2c"),
+    "idle-50k": Idle("Connection at rest, one of 50,000", 50_000, PLAIN, reference="nginx h2c"),
+    "idle-tls": Idle("Connection at rest over TLS", 1_000, {OURS: ("spdy tls", "spdys"), "nginx h2": ("nginx h2", "h2s")}),
     "calls": Calls("1,000 connections at rest", {OURS: ("spdy", "spdy")}),
     "start": Start("Start to the first response", {OURS: ("spdy tls", None)}),
     "scrape": Scrape("Scrape of /metrics with 10,000 sessions", {OURS: ("spdy metrics", "spdy")}),
-    "kernel": Kernel("Connection at rest, in the kernel", {OURS: ("spdy", "spdy")}),
+    "kernel": Kernel("Connection at rest, in the kernel", 5_000, {OURS: ("spdy", "spdy")}),
     "client": Client(
         "Load generator, 10 × 10 streams",
         {
@@ -358,5 +388,5 @@ SHAPES = {
         },
         reference="h2load",
     ),
-    "sessions": Sessions10k("Small request, as sessions become more", PLAIN),
+    "sessions": Growth("Small request, as sessions become more", PLAIN),
 }
