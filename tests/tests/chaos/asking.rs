@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) connect: Duration,
+    /// The least part of `connect` in which one address is given up.
+    pub(crate) part: Duration,
     /// How long the origin may be silent, where that is bounded by what sends the requests.
     pub(crate) answer: Option<Duration>,
     /// Whether a request may wait for a stream of a connection that is there.
@@ -171,12 +173,13 @@ impl<A: Asker> One<A> {
         }
     }
 
-    /// The timeout is the one that is set. Time on a connection that did not take the request is
-    /// none of it.
+    /// The timeout is the one that is set, or with several addresses the part of the last one. The
+    /// time on a connection that did not take the request does not count.
     fn was_connecting(&self, begun: Instant) {
         let waited = begun.elapsed();
         let Bounds {
             connect,
+            part,
             may_wait_for_streams,
             ..
         } = self.bounds;
@@ -184,7 +187,7 @@ impl<A: Asker> One<A> {
             return;
         }
         let is_right =
-            waited + SLACK >= connect && (may_wait_for_streams || waited <= connect + SLACK);
+            waited + SLACK >= part && (may_wait_for_streams || waited <= connect + SLACK);
         assert!(is_right, "/{} waited {waited:?} for a connection", self.id);
     }
 

@@ -109,6 +109,7 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByClient> {
     let connect = dice.pick(&[300, 1000]);
     let bounds = Bounds {
         connect: Duration::from_millis(connect),
+        part: Duration::from_millis(connect),
         answer: None,
         may_wait_for_streams: plan.streams < 1000
             || !matches!(plain, Plain::Http1)

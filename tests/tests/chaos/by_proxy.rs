@@ -80,6 +80,10 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
     settings.answer_timeout = answer;
     settings.max_connections = dice.pick(&[1, 4, 32, 512]);
     let max_connections = settings.max_connections * addresses;
+    let part = match (addresses, connect.as_secs()) {
+        (2 | 3, 3) => connect / addresses as u32,
+        _ => connect,
+    };
     let network = Arc::clone(&origin);
     let router = proxy(settings.connector(move || Arc::clone(&network).connect()));
     Round {
@@ -91,6 +95,7 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
         origin,
         bounds: Bounds {
             connect,
+            part,
             answer: Some(answer),
             may_wait_for_streams: is_http2,
         },
