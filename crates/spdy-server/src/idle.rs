@@ -8,10 +8,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,6 +20,7 @@ use tokio::{
 
 use crate::{
     config::after, data_count::DataCount, linger::Owed, observe::Watch, pass::pass, socket::Fails,
+    stall::Outflow,
 };
 
 /// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
@@ -57,8 +55,7 @@ pub(crate) struct Idle<IO> {
 #[derive(Debug)]
 struct Sent {
     frames: DataCount,
-    /// Where the payload of responses is counted.
-    data: Arc<AtomicU64>,
+    outflow: Arc<Outflow>,
     /// Records resets and GOAWAY.
     watch: Option<Arc<Watch>>,
 }
@@ -70,7 +67,7 @@ impl Sent {
                 watch.told(fault);
             }
         });
-        self.data.fetch_add(data, Ordering::Relaxed);
+        self.outflow.add(data);
     }
 }
 
@@ -103,12 +100,12 @@ impl<IO> Idle<IO> {
         self.owed.as_ref().is_some_and(Owed::is_timed_by_handler)
     }
 
-    /// Adds the payload of the HTTP/2 responses that the transport takes to `data`, and reports
-    /// resets and GOAWAYs to `watch`.
-    pub(crate) fn telling(mut self, data: Arc<AtomicU64>, watch: Option<Arc<Watch>>) -> Self {
+    /// Reports to `outflow` what the transport takes of an HTTP/2 server, and resets and
+    /// GOAWAYs to `watch`.
+    pub(crate) fn telling(mut self, outflow: Arc<Outflow>, watch: Option<Arc<Watch>>) -> Self {
         self.sent = Some(Sent {
             frames: DataCount::default(),
-            data,
+            outflow,
             watch,
         });
         self
@@ -120,6 +117,7 @@ impl<IO> Idle<IO> {
         bytes: impl IntoIterator<Item = &'a [u8]>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        self.set_unflushed(true);
         if let (Some(sent), Poll::Ready(Ok(length))) = (&mut self.sent, &outcome) {
             let mut left = *length;
             for bytes in bytes {
@@ -130,6 +128,12 @@ impl<IO> Idle<IO> {
         }
         let outcome = self.watch_write(cx, outcome);
         self.watch(cx, outcome)
+    }
+
+    fn set_unflushed(&self, is_unflushed: bool) {
+        if let Some(sent) = &self.sent {
+            sent.outflow.set_unflushed(is_unflushed);
+        }
     }
 
     /// Fails when a write has waited for too long, whatever is read meanwhile. Otherwise a client
@@ -242,6 +246,7 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
     // alarm is polled here, too.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.set_unflushed(!matches!(outcome, Poll::Ready(Ok(()))));
         if self.poll_idle(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

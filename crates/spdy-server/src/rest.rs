@@ -146,7 +146,7 @@ impl Rest {
     fn now(&self) -> Seen {
         Seen {
             changes: self.requests.changes.load(Ordering::Relaxed),
-            sent: self.answers.sent().load(Ordering::Relaxed),
+            sent: self.answers.outflow().data(),
         }
     }
 
@@ -161,7 +161,8 @@ impl Rest {
             }
             return is_unused.then_some(Over::Rest);
         };
-        if !is_unused || self.is_lingering() {
+        let has_too_little_time = self.period < self.write && !self.answers.are_sent();
+        if !is_unused || self.is_lingering() || has_too_little_time {
             self.begin_to_finish();
             return None;
         }
@@ -238,12 +239,12 @@ mod tests {
     /// Returns how long a connection that was asked to finish lasts while this number of bytes
     /// leaves in each second.
     async fn finishing(bytes: u64, answers: &Answers) -> Duration {
-        let sent = answers.sent();
+        let outflow = answers.outflow();
         let mut rest = Rest::new(answers.clone(), Owed::default(), PERIOD, WRITE);
         let leaving = tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                sent.fetch_add(bytes, Ordering::Relaxed);
+                outflow.add(bytes);
             }
         });
         assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Rest);
@@ -269,6 +270,17 @@ mod tests {
         let asked = Instant::now();
         assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Mute);
         assert_eq!(asked.elapsed(), ANSWER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_found_not_to_have_everything_has_as_long_as_any_write() {
+        let answers = Answers::new(WRITE);
+        let mut rest = Rest::new(answers.clone(), Owed::default(), PERIOD, WRITE);
+        rest.drain();
+        answers.outflow().set_unflushed(true);
+        let asked = Instant::now();
+        assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Stuck);
+        assert_eq!(asked.elapsed(), ANSWER + WRITE);
     }
 
     /// The transport has limits of its own for that, which are longer than a short write timeout.

@@ -13,7 +13,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -41,10 +41,37 @@ struct Shared {
     /// The bytes of all responses that hyper has taken. It takes them when the client allows it to
     /// send.
     taken: AtomicU64,
-    /// The bytes of all responses that the transport has taken.
-    sent: Arc<AtomicU64>,
+    outflow: Arc<Outflow>,
     /// The number of responses that wait for the client.
     held: AtomicUsize,
+}
+
+/// What the transport of a connection has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Outflow {
+    /// The payload of all responses that the transport has taken.
+    data: AtomicU64,
+    /// Whether something was written, or hyper tried to, since the transport was last flushed. TLS
+    /// takes up to 80 KiB that the client has not read, and heads and trailers are not in `data`.
+    is_unflushed: AtomicBool,
+}
+
+impl Outflow {
+    pub(crate) fn add(&self, data: u64) {
+        self.data.fetch_add(data, Ordering::Relaxed);
+    }
+
+    pub(crate) fn data(&self) -> u64 {
+        self.data.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unflushed(&self, is_unflushed: bool) {
+        self.is_unflushed.store(is_unflushed, Ordering::Relaxed);
+    }
+
+    fn is_flushed(&self) -> bool {
+        !self.is_unflushed.load(Ordering::Relaxed)
+    }
 }
 
 impl Answers {
@@ -63,16 +90,16 @@ impl Answers {
         Arc::clone(&self.requests)
     }
 
-    /// Returns the counter of the bytes of responses that the transport of the connection takes.
-    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.shared.sent)
+    /// Returns what the transport of the connection tells of the bytes that it takes.
+    pub(crate) fn outflow(&self) -> Arc<Outflow> {
+        Arc::clone(&self.shared.outflow)
     }
 
-    /// Returns whether the transport has taken everything that hyper has. It has not if a response
-    /// was reset meanwhile.
+    /// Returns whether the transport has passed on everything that hyper has taken. It has not if a
+    /// response was reset meanwhile.
     pub(crate) fn are_sent(&self) -> bool {
         let (taken, sent) = self.shared.moved();
-        sent >= taken
+        sent >= taken && self.shared.outflow.is_flushed()
     }
 
     /// Wraps the body of a response, so that its progress is visible.
@@ -230,8 +257,7 @@ impl Held {
 
 impl Shared {
     fn moved(&self) -> (u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.taken), load(&self.sent))
+        (self.taken.load(Ordering::Relaxed), self.outflow.data())
     }
 }
 
@@ -438,7 +464,7 @@ mod tests {
     ) {
         let answers = Answers::new(PERIOD);
         let (sender, dropped) = mpsc::unbounded_channel();
-        let (watched, sent) = (answers.clone(), answers.sent());
+        let (watched, outflow) = (answers.clone(), answers.outflow());
         let serve = service::service_fn(move |_: Request<Incoming>| {
             let body = Body::new(Megabyte(16, sender.clone(), Instant::now()));
             let response = Response::new(watched.watch(body));
@@ -448,7 +474,7 @@ mod tests {
         builder
             .timer(TokioTimer::new())
             .max_send_buf_size(SEND_BUFFER);
-        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).telling(sent, None);
+        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).telling(outflow, None);
         tokio::spawn(builder.serve_connection(TokioIo::new(far), serve));
         let (sender, connection) = client::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

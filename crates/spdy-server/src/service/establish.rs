@@ -115,7 +115,7 @@ impl Service {
                 let answers = Answers::new(self.timeouts.write);
                 // The client always owes something: the credit for what it has not read.
                 let owed = Owed::default();
-                let told = self.idle(io).telling(answers.sent(), watch.clone());
+                let told = self.idle(io).telling(answers.outflow(), watch.clone());
                 let io = Linger::new(told, owed.clone());
                 let builder = http2_builder(answers.clone(), self.http2, self.timeouts);
                 let (idle, write) = (self.timeouts.idle, self.timeouts.write);

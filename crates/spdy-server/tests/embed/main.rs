@@ -9,6 +9,7 @@ mod connections;
 mod misuse;
 mod services;
 mod settings;
+mod unread;
 
 use std::{
     io,
