@@ -113,9 +113,10 @@ impl<A: Asker> Round<A> {
     }
 
     /// When all connections have frozen, each of them takes one request at most: one that is given
-    /// up.
+    /// up. They freeze when those that rest above the limit are closed.
     async fn thaws(&self) {
         self.origin.calm_down();
+        sleep(self.bounds.connect + SURPLUS + SLACK).await;
         self.origin.freeze();
         self.origin.books.tell("all connections freeze");
         // A proxy gives up by itself, and says so.
@@ -222,6 +223,9 @@ impl Outcome {
         }
     }
 }
+
+/// How long a client keeps idle connections above the limit.
+const SURPLUS: Duration = Duration::from_secs(3);
 
 /// Longer than an idle timeout, and than keep-alive takes to find a server that is gone.
 const QUIET: Duration = Duration::from_secs(130);
