@@ -68,7 +68,7 @@ use crate::{
     pass::pass,
     service::Service,
     shutdown::{Lifecycle, Lifeline},
-    socket::{Fails, Peer, is_ended},
+    socket::{self, Fails, Peer, is_ended},
 };
 
 /// Serves connections of any protocol, each with a service of its own.
@@ -252,6 +252,19 @@ impl<IO: 'static> Fails for Foreign<IO> {
 
     fn has_ended(&self) -> bool {
         Known::of(&self.0).is_some_and(|io| io.has_ended())
+    }
+
+    fn is_sent(&self) -> bool {
+        match Known::of(&self.0) {
+            Some(Known::Tcp(io)) => socket::is_sent(io),
+            _ => true,
+        }
+    }
+
+    fn reset_when_dropped(&self) {
+        if let Some(Known::Tcp(io)) = Known::of(&self.0) {
+            socket::reset_when_dropped(io);
+        }
     }
 }
 

@@ -372,6 +372,12 @@ mod tests {
         fn has_ended(&self) -> bool {
             true
         }
+
+        fn is_sent(&self) -> bool {
+            true
+        }
+
+        fn reset_when_dropped(&self) {}
     }
 
     impl AsyncRead for Failing {

@@ -155,6 +155,7 @@ mod shutdown;
 mod socket;
 mod stall;
 mod switched;
+mod tail;
 #[cfg_attr(not(feature = "rustls"), path = "tls_off.rs")]
 mod tls;
 mod trouble;

@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{pass::pass, switched::Switched};
+use crate::{pass::pass, switched::Switched, tail::Tail};
 
 /// The state that a connection, its transport and its requests share: whether the client still has
 /// bytes to send, whether only its close is waited for, and whether the connection still speaks
@@ -44,6 +44,7 @@ struct Told {
     is_timed: AtomicBool,
     /// Whether everything is written, and our side is closed.
     is_closed: AtomicBool,
+    tail: Tail,
 }
 
 impl Owed {
@@ -75,6 +76,11 @@ impl Owed {
     /// protocol.
     pub(crate) fn switched(&self) -> Option<&Switched> {
         self.0.switched.get().map(|switched| &**switched)
+    }
+
+    /// Returns the state of the end of bytes that only the close of the transport ends.
+    pub(crate) fn tail(&self) -> &Tail {
+        &self.0.tail
     }
 
     /// Notes that the handler of another protocol, if the connection switches to it, ends a
@@ -186,7 +192,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<IO> {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.owed.0.is_closed.store(true, Ordering::Relaxed);
         }
-        if self.owed.switched().is_none() {
+        if self.owed.switched().is_none() && !self.owed.tail().is_cut() {
             ready!(self.poll_rest(cx));
         }
         Poll::Ready(Ok(()))

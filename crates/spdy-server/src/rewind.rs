@@ -51,6 +51,14 @@ impl<IO: Fails, O> Fails for Rewind<IO, O> {
     fn has_ended(&self) -> bool {
         self.io.has_ended()
     }
+
+    fn is_sent(&self) -> bool {
+        self.io.is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.io.reset_when_dropped();
+    }
 }
 
 impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewind<IO, O> {

@@ -105,13 +105,19 @@ macro_rules! either {
     };
 }
 
-/// A transport that can know of its peer's end although it is not read.
+/// A transport that can know of its peer's end although it is not read, and can fail for its peer.
 pub(crate) trait Fails {
     /// Returns the failure, even if earlier bytes are still to be read. A failure is returned once.
     fn failure(&self) -> Option<io::Error>;
 
     /// Returns whether the peer sends nothing more, even if earlier bytes are still to be read.
     fn has_ended(&self) -> bool;
+
+    /// Returns whether the system has sent everything that it has taken, as far as it tells.
+    fn is_sent(&self) -> bool;
+
+    /// Has the peer see a reset instead of an end when the transport is dropped, if it can.
+    fn reset_when_dropped(&self);
 }
 
 impl Fails for Socket {
@@ -131,6 +137,52 @@ impl Fails for Socket {
             Self::Unix(io) => is_ended(io.ready(Interest::READABLE)),
         }
     }
+
+    fn is_sent(&self) -> bool {
+        match self {
+            Self::Tcp(io) => is_sent(io),
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
+
+    fn reset_when_dropped(&self) {
+        match self {
+            Self::Tcp(io) => reset_when_dropped(io),
+            #[cfg(unix)]
+            Self::Unix(_) => {}
+        }
+    }
+}
+
+/// Returns whether the system has sent everything that it has taken, though its peer might not have
+/// received it. Other systems than Linux do not tell.
+pub(crate) fn is_sent(io: &TcpStream) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        // With this mark a socket takes more once nothing waits. If it fails, its peer has left.
+        let _ = socket2::SockRef::from(io).set_tcp_notsent_lowat(1);
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut asked = [PollFd::new(io, PollFlags::OUT)];
+        poll(&mut asked, Some(&at_once)) != Ok(0)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = io;
+        true
+    }
+}
+
+/// Has a socket send a reset when it is closed, and nothing that waits. The peer still reads what
+/// it has received.
+pub(crate) fn reset_when_dropped(io: &TcpStream) {
+    // If it fails, the peer has left.
+    let _ = io.set_zero_linger();
 }
 
 /// Returns whether a socket that is asked whether it is readable says that its peer has ended.

@@ -190,6 +190,14 @@ impl<IO: Fails> Fails for TlsStream<IO> {
     fn has_ended(&self) -> bool {
         self.get_ref().0.has_ended()
     }
+
+    fn is_sent(&self) -> bool {
+        self.get_ref().0.is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.get_ref().0.reset_when_dropped();
+    }
 }
 
 async fn by_rustls<IO>(io: IO) -> io::Result<StartHandshake<IO>>

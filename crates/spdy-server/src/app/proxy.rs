@@ -6,11 +6,14 @@
 //!
 //! A client of HTTP/1.1 and an application that supports it can switch to WebSocket, or to any
 //! other protocol that is not HTTP again. Then bytes pass both ways, until both sides have ended,
-//! the client has left, or [`Proxy::upgrade_timeout`] is over. A request that names several
-//! protocols, HTTP/2 (`h2c`) or TLS, or has a body, reaches the application without `upgrade`. If
-//! the application supports HTTP/2 alone (`h2://`, `h2s://`), a request to switch is answered with
-//! 501. SPDY and HTTP/2 have no `upgrade`, and the proxy supports neither the extended CONNECT of
-//! HTTP/2 nor CONNECT, which it answers with 501.
+//! the client has left, or [`Proxy::upgrade_timeout`] is over. If one side breaks off, the other
+//! one gets what came before, and then a TCP reset (over TLS no close_notify either). Over a Unix
+//! socket, which has no reset, it gets an end.
+//!
+//! A request that names several protocols, HTTP/2 (`h2c`) or TLS, or has a body, reaches the
+//! application without `upgrade`. If the application supports HTTP/2 alone (`h2://`, `h2s://`), a
+//! request to switch is answered with 501. SPDY and HTTP/2 have no `upgrade`, and the proxy
+//! supports neither the extended CONNECT of HTTP/2 nor CONNECT, which it answers with 501.
 //!
 //! The proxy describes the client in the fields `x-forwarded-for`, `x-forwarded-proto`,
 //! `x-forwarded-host` and `forwarded`. It removes fields of these names that the client itself has

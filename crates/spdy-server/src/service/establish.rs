@@ -34,6 +34,7 @@ use crate::{
     socket::{Fails, Socket},
     stall::Answers,
     switched::{Leash, Leashed},
+    tail::Tailed,
     tls::Secured,
 };
 
@@ -131,6 +132,7 @@ impl Service {
             Protocol::Http1 => {
                 let owed = Owed::default();
                 let keeping = Keeping::new(owed.clone(), Arc::clone(&self.crowd));
+                let io = Tailed::new(io, owed.tail().clone());
                 let io = self.idle(io).until_timed_otherwise(owed.clone());
                 let io = Leashed::new(Linger::new(io, owed.clone()), owed.clone());
                 let io = Http1Io::new(io);

@@ -1,6 +1,6 @@
 //! Connections that switch.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use spdy_server::{AccessLog, Config, Timeouts, app::proxy, auto};
 use tokio::{
@@ -196,11 +196,14 @@ async fn a_drain_waits_for_a_tunnel_and_cuts_it_at_the_deadline() {
         let drained = timeout(LONG, front.task).await.expect("no end").unwrap();
         assert_eq!(drained.cut, usize::from(drain != LONG));
         let mut rest = Vec::new();
-        timeout(LONG, io.read_to_end(&mut rest))
-            .await
-            .expect("no end came")
-            .unwrap();
+        let end = timeout(LONG, io.read_to_end(&mut rest)).await;
+        let end = end.expect("no end came").map_err(|error| error.kind());
         assert_eq!(rest, b"");
+        let expected = match drain == LONG {
+            true => Ok(0),
+            false => Err(io::ErrorKind::ConnectionReset),
+        };
+        assert_eq!(end, expected);
     }
 }
 

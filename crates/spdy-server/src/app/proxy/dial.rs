@@ -5,13 +5,32 @@ use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Upstream;
+use crate::{auto::Foreign, socket::Fails};
 
 /// A transport to the application.
 pub(super) type Channel = Box<dyn Transport>;
 
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Transport: AsyncRead + AsyncWrite + Fails + Send + Unpin {}
 
-impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
+impl<IO: AsyncRead + AsyncWrite + Fails + Send + Unpin> Transport for IO {}
+
+impl Fails for Channel {
+    fn failure(&self) -> Option<io::Error> {
+        (**self).failure()
+    }
+
+    fn has_ended(&self) -> bool {
+        (**self).has_ended()
+    }
+
+    fn is_sent(&self) -> bool {
+        (**self).is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        (**self).reset_when_dropped();
+    }
+}
 
 /// Opens a connection each time it is called.
 #[derive(Clone)]
@@ -28,7 +47,7 @@ impl Dial {
     {
         Self(Arc::new(move |upstream| {
             let dialing = dial(upstream);
-            Box::pin(async move { Ok(Box::new(dialing.await?) as Channel) })
+            Box::pin(async move { Ok(Box::new(Foreign(dialing.await?)) as Channel) })
         }))
     }
 

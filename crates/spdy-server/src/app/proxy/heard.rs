@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::pass::pass;
+use crate::{pass::pass, socket::Fails, tail::Tail};
 
 /// What an application has sent on a connection.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ struct Words {
     settings: Notify,
     /// Whether a tunnel limits the time of writes.
     is_tunnel: AtomicBool,
+    tail: Tail,
 }
 
 impl Heard {
@@ -44,12 +45,18 @@ impl Heard {
             last: AtomicU64::new(0),
             settings: Notify::new(),
             is_tunnel: AtomicBool::new(false),
+            tail: Tail::default(),
         }))
     }
 
     /// Leaves it to a tunnel to limit the time of writes.
     pub(super) fn timed_by_tunnel(&self) {
         self.0.is_tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the state of the end of bytes that only the close of the transport ends.
+    pub(super) fn tail(&self) -> &Tail {
+        &self.0.tail
     }
 
     fn note(&self, bytes: u64) {
@@ -245,6 +252,24 @@ impl<IO, H> Listening<IO, H> {
             .get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<IO: Fails, H> Fails for Listening<IO, H> {
+    fn failure(&self) -> Option<io::Error> {
+        self.io.failure()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.io.has_ended()
+    }
+
+    fn is_sent(&self) -> bool {
+        self.io.is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.io.reset_when_dropped();
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{io, sync::Arc};
 
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, pki_types::ServerName};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Upstream, dial::Channel};
+use crate::socket::Fails;
 
 /// Offers the one protocol that the proxy speaks over a connection.
 pub(super) fn offer(config: &mut Arc<ClientConfig>, http2: bool) {
@@ -31,6 +32,24 @@ pub(super) async fn connect(
         return Err(refused(NO_HTTP2));
     }
     Ok(Box::new(secured))
+}
+
+impl<IO: Fails> Fails for TlsStream<IO> {
+    fn failure(&self) -> Option<io::Error> {
+        self.get_ref().0.failure()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.get_ref().0.has_ended()
+    }
+
+    fn is_sent(&self) -> bool {
+        self.get_ref().0.is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.get_ref().0.reset_when_dropped();
+    }
 }
 
 /// Adds what to do to the error of a handshake.
@@ -83,6 +102,7 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
+    use crate::auto::Foreign;
 
     /// An application whose certificate is for this name, and what trusts it.
     fn application(name: &str, offered: &[&[u8]]) -> (TlsAcceptor, ClientConfig) {
@@ -135,7 +155,7 @@ mod tests {
             io.write_u8(is_resumed.into()).await?;
             io.shutdown().await
         });
-        let connected = connect(Some(config), &url.parse().unwrap(), Box::new(near)).await;
+        let connected = connect(Some(config), &url.parse().unwrap(), Box::new(Foreign(near))).await;
         connected.map_err(|error| error.to_string())
     }
 
@@ -197,7 +217,7 @@ mod tests {
             .await
             .unwrap();
         let upstream = "https://app.test".parse().unwrap();
-        let plain = connect(Some(&config), &upstream, Box::new(near)).await;
+        let plain = connect(Some(&config), &upstream, Box::new(Foreign(near))).await;
         let error = plain.err().unwrap().to_string();
         assert!(
             error.contains("; if the application does not use TLS there"),

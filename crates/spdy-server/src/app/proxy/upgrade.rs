@@ -16,7 +16,13 @@ use hyper_util::rt::TokioIo;
 use spdy_tower::tokens;
 use tracing::debug;
 
-use super::{Failure, answer::Answer, fields, pool::Lease, tunnel::Tunnel};
+use super::{
+    Failure,
+    answer::Answer,
+    fields,
+    pool::Lease,
+    tunnel::{Side, Tunnel},
+};
 use crate::{linger::Owed, observe::Passed};
 
 /// A client that asks to switch, and can.
@@ -107,13 +113,16 @@ impl Switching {
             debug!("the client left before its connection had switched to another protocol");
             return;
         };
-        if let Some(owed) = self.owed {
+        if let Some(owed) = &self.owed {
             owed.timed_by_handler();
         }
         if let Some(lease) = &self.lease {
             lease.timed_by_tunnel();
         }
-        let (client, application) = (TokioIo::new(client), TokioIo::new(application));
+        let tail = self.owed.as_ref().map(|owed| owed.tail().clone());
+        let client = Side::new(TokioIo::new(client), tail);
+        let tail = self.lease.as_ref().map(|lease| lease.tail().clone());
+        let application = Side::new(TokioIo::new(application), tail);
         let end = Tunnel::new(client, application, self.passed, patience).await;
         debug!(
             ?end,

@@ -47,6 +47,14 @@ impl<IO: Fails> Fails for Records<SslStream<IO>> {
     fn has_ended(&self) -> bool {
         self.io.get_ref().has_ended()
     }
+
+    fn is_sent(&self) -> bool {
+        self.io.get_ref().is_sent()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.io.get_ref().reset_when_dropped();
+    }
 }
 
 impl<IO: AsyncWrite + Unpin> Records<IO> {

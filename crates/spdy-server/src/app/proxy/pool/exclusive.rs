@@ -23,6 +23,7 @@ use super::{
     super::{failure::MAX_HEAD, sips::Sips},
     Failure, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload,
 };
+use crate::tail::Tailed;
 
 /// The idle connections, and the places.
 #[derive(Debug)]
@@ -173,9 +174,10 @@ impl Drop for Watch {
 impl Connection {
     async fn new(target: &Target) -> Result<Self, Failure> {
         let (io, heard, _) = super::connect(target, ()).await?;
+        let tail = heard.tail().clone();
         let handshake = http1::Builder::new()
             .max_buf_size(MAX_HEAD as usize)
-            .handshake(TokioIo::new(Http1Io::new(Sips(io))))
+            .handshake(TokioIo::new(Http1Io::new(Sips(Tailed::new(io, tail)))))
             .await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();

@@ -9,6 +9,7 @@ use super::{
     super::{Failure, Heard, Patience, Turn, Upload, upload::Progress},
     exclusive, shared,
 };
+use crate::tail::Tail;
 
 /// A connection that a request uses. If it is dropped before [`finish`](Self::finish), the work for
 /// the request ends.
@@ -113,6 +114,11 @@ impl Lease {
     /// Leaves it to a tunnel to limit the time of writes.
     pub(in super::super) fn timed_by_tunnel(&self) {
         self.heard().timed_by_tunnel();
+    }
+
+    /// Returns the state of the end of what a tunnel writes.
+    pub(in super::super) fn tail(&self) -> &Tail {
+        self.heard().tail()
     }
 
     /// Ends a request whose response has begun.

@@ -1,4 +1,10 @@
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -7,17 +13,87 @@ use tokio::{
 };
 
 use super::*;
+use crate::{pass::pass, socket::Fails, tail::Tailed};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The room of each transport in memory.
 const ROOM: usize = 1024;
 
+/// A transport that can be asked whether its peer sees a reset.
+struct Probe<IO> {
+    io: IO,
+    is_reset: Arc<AtomicBool>,
+}
+
+impl<IO> Fails for Probe<IO> {
+    fn failure(&self) -> Option<io::Error> {
+        None
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    fn is_sent(&self) -> bool {
+        true
+    }
+
+    fn reset_when_dropped(&self) {
+        self.is_reset.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Probe<IO> {
+    pass!(poll_read => io);
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Probe<IO> {
+    pass!(poll_write, poll_flush, poll_shutdown => io);
+}
+
+/// A tunnel that runs.
+struct Running {
+    tunnel: JoinHandle<End>,
+    resets: [Arc<AtomicBool>; 2],
+}
+
+impl Running {
+    fn start<C, A>(client: C, application: A) -> Self
+    where
+        C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        A: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let resets = [Arc::default(), Arc::default()];
+        let (client, application) = (side(client, &resets[0]), side(application, &resets[1]));
+        let tunnel = Tunnel::new(client, application, Passed::default(), HOUR);
+        Self {
+            tunnel: tokio::spawn(tunnel),
+            resets,
+        }
+    }
+
+    /// Returns the reason of the end, and whether the client and the application see a reset.
+    async fn end(self) -> (End, [bool; 2]) {
+        let end = timeout(10 * HOUR, self.tunnel).await;
+        let end = end.expect("the tunnel does not end").unwrap();
+        (end, self.resets.map(|it| it.load(Ordering::Relaxed)))
+    }
+}
+
+fn side<IO>(io: IO, is_reset: &Arc<AtomicBool>) -> Side<Tailed<Probe<IO>>> {
+    let is_reset = Arc::clone(is_reset);
+    let tail = Tail::default();
+    Side::new(
+        Tailed::new(Probe { io, is_reset }, tail.clone()),
+        Some(tail),
+    )
+}
+
 /// Returns the far ends of a tunnel, the client first, and the tunnel.
-fn tunnel() -> (DuplexStream, DuplexStream, JoinHandle<End>) {
+fn tunnel() -> (DuplexStream, DuplexStream, Running) {
     let ((client, near), (application, back)) = (duplex(ROOM), duplex(ROOM));
-    let tunnel = Tunnel::new(near, back, Passed::default(), HOUR);
-    (client, application, tokio::spawn(tunnel))
+    (client, application, Running::start(near, back))
 }
 
 async fn read_all(io: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
@@ -41,7 +117,7 @@ async fn the_end_of_each_side_is_passed_on_and_the_other_goes_on() {
     });
     written.unwrap();
     assert_eq!(answered, long);
-    assert_eq!(tunnel.await.unwrap(), End::Whole);
+    assert_eq!(tunnel.end().await, (End::Whole, [false, false]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +131,7 @@ async fn a_client_may_go_on_after_the_end_of_the_application_and_not_be_silent_f
         assert_eq!(application.read_u8().await.unwrap(), b'x');
     }
     let begun = Instant::now();
-    assert_eq!(tunnel.await.unwrap(), End::Silent);
+    assert_eq!(tunnel.end().await, (End::Silent, [false, true]));
     assert_eq!(begun.elapsed(), ENDED);
 }
 
@@ -68,7 +144,7 @@ async fn a_tunnel_in_which_nothing_moves_ends() {
         application.read_u8().await.unwrap();
     }
     let begun = Instant::now();
-    assert_eq!(tunnel.await.unwrap(), End::Silent);
+    assert_eq!(tunnel.end().await, (End::Silent, [true, true]));
     assert_eq!(begun.elapsed(), HOUR);
     assert_eq!(read_all(&mut client).await, b"");
 }
@@ -90,7 +166,7 @@ async fn a_client_that_does_not_read_holds_a_buffer_for_an_hour() {
         client
     });
     let reading = tokio::spawn(async move { while application.read_u8().await.is_ok() {} });
-    assert_eq!(tunnel.await.unwrap(), End::Stalled);
+    assert_eq!(tunnel.end().await, (End::Stalled, [true, true]));
     assert!(begun.elapsed().abs_diff(HOUR) < Duration::from_secs(10));
     reading.await.unwrap();
     talking.await.unwrap();
@@ -102,30 +178,36 @@ async fn a_client_that_is_gone_ends_the_tunnel() {
     drop(client);
     // The client might have ended its direction alone. A byte shows that it takes none.
     application.write_all(b"answer").await.unwrap();
-    assert_eq!(tunnel.await.unwrap(), End::Left);
+    assert_eq!(tunnel.end().await, (End::Left, [true, false]));
     assert_eq!(read_all(&mut application).await, b"");
 }
 
-/// An application that fails when all it has sent was read, and takes nothing.
-struct Resets(&'static [u8]);
+/// A side that yields these bytes, then an end or an error, and takes nothing.
+struct Refuses {
+    sent: &'static [u8],
+    end: Result<(), io::ErrorKind>,
+    refusal: io::ErrorKind,
+}
 
-impl AsyncRead for Resets {
+impl AsyncRead for Refuses {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.0.is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        if self.sent.is_empty() {
+            return Poll::Ready(self.end.map_err(Into::into));
         }
-        buf.put_slice(std::mem::take(&mut self.0));
+        let (piece, rest) = self.sent.split_at(self.sent.len().min(buf.remaining()));
+        buf.put_slice(piece);
+        self.sent = rest;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Resets {
+impl AsyncWrite for Refuses {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        Poll::Ready(Err(self.refusal.into()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,34 +219,98 @@ impl AsyncWrite for Resets {
     }
 }
 
+const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
+const PIPE: io::ErrorKind = io::ErrorKind::BrokenPipe;
+
+/// More than a transport in memory and the tunnel hold.
+const LONG: &[u8] = &[7; 3 * BUFFER];
+
+/// After a reset that a write has met, the system says that the peer has ended.
 #[tokio::test(start_paused = true)]
 async fn what_an_application_has_sent_before_it_broke_off_reaches_a_client_that_sends() {
-    let (mut client, near) = duplex(ROOM);
-    // It waits in the transport when the tunnel begins.
-    client.write_all(&[0; ROOM]).await.unwrap();
-    let sent: &[u8] = &[7; BUFFER];
-    let tunnel = Tunnel::new(near, Resets(sent), Passed::default(), HOUR);
-    let tunnel = tokio::spawn(tunnel);
-    sleep(Duration::from_secs(1)).await;
-    client.write_all(&[0; ROOM]).await.unwrap();
-    assert_eq!(read_all(&mut client).await, sent);
-    let begun = Instant::now();
-    assert_eq!(
-        tunnel.await.unwrap(),
-        End::Silent,
-        "the client has not ended"
-    );
-    assert!(begun.elapsed() <= LINGER);
+    for (end, refusal, is_cut) in [
+        (Err(RESET), PIPE, true),
+        (Ok(()), RESET, true),
+        (Ok(()), PIPE, false),
+    ] {
+        let (mut client, near) = duplex(ROOM);
+        // It waits in the transport when the tunnel begins.
+        client.write_all(&[0; ROOM]).await.unwrap();
+        let sent = LONG;
+        let tunnel = Running::start(near, Refuses { sent, end, refusal });
+        sleep(Duration::from_secs(1)).await;
+        client.write_all(&[0; ROOM]).await.unwrap();
+        assert_eq!(read_all(&mut client).await.len(), sent.len());
+        drop(client);
+        let expected = if is_cut { End::Broken } else { End::Whole };
+        assert_eq!(tunnel.end().await, (expected, [is_cut, true]), "{refusal}");
+    }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_has_sent_before_it_takes_nothing_more_reaches_the_application() {
+    for (end, refusal, is_cut) in [
+        (Err(RESET), PIPE, true),
+        (Ok(()), RESET, true),
+        (Ok(()), PIPE, false),
+    ] {
+        let (mut application, back) = duplex(ROOM);
+        // The client is found to take nothing before the first of its bytes has reached anyone.
+        application.write_all(&[0; ROOM]).await.unwrap();
+        let sent = LONG;
+        let tunnel = Running::start(Refuses { sent, end, refusal }, back);
+        sleep(LINGER * 9 / 10).await;
+        assert_eq!(read_all(&mut application).await.len(), sent.len());
+        assert_eq!(tunnel.end().await, (End::Left, [true, is_cut]), "{refusal}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_nothing_from_a_client_that_is_gone_is_given_up() {
+    let (mut application, back) = duplex(ROOM);
+    application.write_all(&[0; ROOM]).await.unwrap();
+    let client = Refuses {
+        sent: LONG,
+        end: Ok(()),
+        refusal: RESET,
+    };
+    let begun = Instant::now();
+    let tunnel = Running::start(client, back);
+    assert_eq!(tunnel.end().await, (End::Silent, [true, true]));
+    assert_eq!(begun.elapsed(), LINGER);
+}
+
+/// An application that has said everything, and takes nothing.
+const ENDED_AND_DEAF: Refuses = Refuses {
+    sent: b"x",
+    end: Ok(()),
+    refusal: PIPE,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_on_to_send_is_read_up_to_a_limit() {
     let (mut client, near) = duplex(ROOM);
-    let tunnel = tokio::spawn(Tunnel::new(near, Resets(b"x"), Passed::default(), HOUR));
+    let tunnel = Running::start(near, ENDED_AND_DEAF);
     let mut sent = 0;
     while client.write_all(&[0; ROOM]).await.is_ok() {
         sent += ROOM;
     }
     assert!((MOST..=MOST + 2 * BUFFER).contains(&sent), "{sent}");
-    assert_eq!(tunnel.await.unwrap(), End::Broken);
+    assert_eq!(tunnel.end().await.0, End::Whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_on_to_send_is_read_for_so_long() {
+    let (mut client, near) = duplex(ROOM);
+    let tunnel = Running::start(near, ENDED_AND_DEAF);
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        if client.write_u8(0).await.is_err() {
+            break;
+        }
+        sleep(LINGER * 9 / 10).await;
+    }
+    assert_eq!(tunnel.end().await.0, End::Silent);
+    // The last byte met no one.
+    assert!(begun.elapsed() < LONGEST + LINGER, "{:?}", begun.elapsed());
 }
