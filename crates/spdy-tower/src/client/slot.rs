@@ -20,6 +20,7 @@ mod common;
 mod place;
 mod resting;
 mod state;
+mod trims;
 mod waiting;
 
 use std::{
@@ -30,7 +31,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 pub(super) use self::place::{Line, Place, Use};
@@ -173,32 +174,6 @@ impl Slot {
     /// Assigns open connections to waiting requests, and starts new ones.
     pub(super) fn settle(&self) {
         self.change(|state, todo| state.settle(self, todo));
-    }
-
-    /// Closes the idle connections above the limit when they are due, until there are no more.
-    fn trim_when_due(&self) {
-        let (me, mut gone) = (Weak::clone(&self.me), self.gone.subscribe());
-        let trims = async move {
-            while let Some(due) = me.upgrade().and_then(|slot| slot.trim()) {
-                tokio::select! {
-                    biased;
-                    _ = gone.changed() => return,
-                    () = sleep_until(due) => {}
-                }
-            }
-        };
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(trims)),
-            Err(_) => self.change(|state, _| state.is_trimming = false),
-        }
-    }
-
-    fn trim(&self) -> Option<Instant> {
-        self.change(|state, todo| {
-            let due = state.resting.trim(self.connector.max_idle, todo);
-            state.is_trimming = due.is_some();
-            due
-        })
     }
 
     fn ask_for_life(&self, shared: Arc<Shared>) {

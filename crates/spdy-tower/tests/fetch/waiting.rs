@@ -10,6 +10,7 @@ use spdy_tests::frames;
 use spdy_tower::client::{Client, Connector, ConnectorError, FetchError, Plain};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    runtime::Builder,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -439,6 +440,28 @@ async fn connections_above_the_limit_go_although_others_are_used() {
         sleep(ms(90)).await;
     }
     assert_eq!(network.open(), 8);
+}
+
+/// What closes them ends with its runtime. The requests of another runtime start it again.
+#[test]
+fn connections_above_the_limit_go_although_a_runtime_has_ended() {
+    let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
+    let client = network.client(Plain::Http1);
+    for _ in 0..2 {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(async {
+            at_once(&client, 20).await;
+            assert_eq!(network.open(), 20);
+            if network.made() == 40 {
+                sleep(ms(3100)).await;
+                assert_eq!(network.open(), 8);
+            }
+        });
+    }
+    assert_eq!(network.made(), 40);
 }
 
 #[tokio::test(start_paused = true)]

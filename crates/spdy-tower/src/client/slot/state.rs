@@ -20,6 +20,7 @@ use super::{
     later,
     place::{Line, Place},
     resting::Resting,
+    trims::Trims,
     waiting::{Waiter, Waiting},
 };
 
@@ -89,7 +90,7 @@ impl State {
         }
         let has_surplus = self.resting.trim(slot.connector.max_idle, todo).is_some();
         if has_surplus && !mem::replace(&mut self.is_trimming, true) {
-            todo.trimmed = Some(me);
+            todo.trims = Some(Trims::new(&me));
         }
     }
 
@@ -189,7 +190,7 @@ pub(super) struct Todo {
     attempts: Vec<Attempt>,
     cut: Vec<Arc<Line>>,
     closed: Vec<Connection>,
-    trimmed: Option<Arc<Slot>>,
+    trims: Option<Trims>,
 }
 
 impl Todo {
@@ -220,8 +221,8 @@ impl Todo {
             line.cut();
         }
         drop(self.closed);
-        if let Some(slot) = self.trimmed {
-            slot.trim_when_due();
+        if let Some(trims) = self.trims {
+            trims.spawn();
         }
     }
 }
