@@ -16,16 +16,16 @@ use bytes::Bytes;
 use spdy_frame::Version;
 use spdy_session::{
     Config, FlowControl, HeaderBlock, OpenOptions, Received as Piece, RecvStream, Session,
-    SessionError, Shutdown, Stream, StreamError,
+    SessionError, Shutdown, Stream, StreamError, Timeout,
 };
 use spdy_tests::{
     frames,
     wire::{Received, Wire},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    io::{AsyncRead, AsyncWrite, BufWriter, DuplexStream, ReadBuf, duplex},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 // --- the side that closes ------------------------------------------------------------------------
@@ -46,6 +46,19 @@ async fn written_with(
     Wire<DuplexStream>,
 ) {
     let (near, far) = duplex(1 << 20);
+    written_to(near, far, version, config).await
+}
+
+async fn written_to(
+    near: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    far: DuplexStream,
+    version: Version,
+    config: Config,
+) -> (
+    Session,
+    JoinHandle<Result<(), SessionError>>,
+    Wire<DuplexStream>,
+) {
     let (session, mut incoming, driver) = spdy_session::server(near, version, config);
     let driver = tokio::spawn(driver);
     let mut peer = Wire::new(far, version);
@@ -65,6 +78,65 @@ async fn written_with(
     (session, driver, peer)
 }
 
+/// Reads to the end, and returns the length of the payload.
+async fn rest(peer: &mut Wire<DuplexStream>) -> usize {
+    let frames = peer.recv_all().await;
+    let length = frames.iter().map(|frame| match frame {
+        Received::Data { payload, .. } => payload.len(),
+        _ => 0,
+    });
+    length.sum()
+}
+
+/// The same, but the transport holds what it took, as TLS does, and has room for little at a time.
+async fn held(
+    version: Version,
+) -> (
+    Session,
+    JoinHandle<Result<(), SessionError>>,
+    Wire<DuplexStream>,
+) {
+    let (near, far) = duplex(64);
+    let near = BufWriter::with_capacity(80 * 1024, near);
+    written_to(near, far, version, Config::default()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_the_transport_holds_have_as_long_as_any_write() {
+    for version in Version::ALL {
+        let (_session, driver, mut peer) = held(version).await;
+        sleep(Duration::from_secs(25)).await;
+        assert!(!driver.is_finished(), "{version}: the bytes are lost");
+        assert_eq!(rest(&mut peer).await, 50_000, "{version}");
+        drop(peer);
+        driver.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves_the_last_bytes_in_the_transport_is_a_write_that_timed_out() {
+    for version in Version::ALL {
+        let (_session, driver, _peer) = held(version).await;
+        let start = Instant::now();
+        let end = driver.await.unwrap();
+        let timed_out = matches!(end, Err(SessionError::TimedOut(Timeout::Write)));
+        assert!(timed_out, "{version}: {end:?}");
+        assert_eq!(start.elapsed().as_secs(), 30, "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_the_transport_holds_do_not_delay_an_end_at_once() {
+    for version in Version::ALL {
+        let (session, driver, _peer) = held(version).await;
+        sleep(Duration::from_secs(10)).await;
+        session.shutdown(Shutdown::Now);
+        let end = timeout(Duration::from_secs(2), driver).await;
+        let end = end.expect("the session goes on").unwrap();
+        assert!(end.is_err(), "{version}");
+    }
+}
+
 /// Each piece of credit shows that the peer reads on.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_slowly_has_as_long_as_it_reads() {
@@ -75,12 +147,7 @@ async fn a_peer_that_reads_slowly_has_as_long_as_it_reads() {
             peer.send(frames::window_update(version, 1, 2000)).await;
             assert!(!driver.is_finished(), "the transport is open");
         }
-        let body = peer.recv_all().await;
-        let length = body.iter().map(|frame| match frame {
-            Received::Data { payload, .. } => payload.len(),
-            _ => 0,
-        });
-        assert_eq!(length.sum::<usize>(), 50_000);
+        assert_eq!(rest(&mut peer).await, 50_000);
         let end = Instant::now();
         drop(peer);
         driver.await.unwrap().unwrap();

@@ -376,7 +376,8 @@ pub struct Timeouts {
     pub trickle: Option<Duration>,
     /// How long the transport may take no byte while bytes wait to be written. Then the session
     /// ends. A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
-    /// violation, waits only for `linger`. Default 30 s.
+    /// violation, waits only for `linger`. A transport that has taken the last bytes of a session
+    /// may take as long to flush them. Default 30 s.
     pub write: Option<Duration>,
     /// How long a stream with payload or a header block to send may wait while the peer grants no
     /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the

@@ -65,6 +65,9 @@ enum Stage {
     /// The transport takes no more bytes. It is read to its end, because the peer may have sent all
     /// of a response before it closed.
     Unwritable(SessionError, Rest),
+    /// The transport has everything since this moment, and has not passed it on: TLS holds what the
+    /// socket does not take.
+    Flushing(Instant),
     /// Everything is written. The transport is read for a while, so that the peer reads what it has
     /// before a TCP reset destroys it.
     Lingering(Patience),
@@ -262,6 +265,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if connection.phase() != Phase::Closing || connection.has_output() {
             return Poll::Pending;
         }
+        if self.transport.is_unflushed() && !connection.is_broken() {
+            let since = match self.stage {
+                Stage::Flushing(since) => since,
+                _ => now,
+            };
+            self.stage = Stage::Flushing(since);
+            if connection.flush_deadline(since).is_none_or(|at| now < at) {
+                return Poll::Pending;
+            }
+            connection.handle_unflushed();
+        }
         let mut linger = match self.stage {
             Stage::Lingering(linger) => linger,
             _ => Patience::of_an_end(connection, now),
@@ -288,6 +302,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(linger) => Some(linger.until),
+            Stage::Flushing(since) => self.dispatch.connection.flush_deadline(since),
             Stage::Unwritable(_, rest) => {
                 let next = self.dispatch.connection.poll_timeout();
                 [next, Some(rest.until())].into_iter().flatten().min()

@@ -219,3 +219,37 @@ async fn a_client_of_http_1_that_reads_on_in_time_gets_all_while_the_server_drai
         unread.served.await.unwrap().unwrap();
     }
 }
+#[tokio::test(start_paused = true)]
+async fn a_client_of_spdy_that_reads_on_in_time_gets_all_while_the_server_drains() {
+    for (version, id) in [
+        (Version::V2, "spdy/2"),
+        (Version::V3, "spdy/3"),
+        (Version::V3_1, "spdy/3.1"),
+    ] {
+        let (io, unread) = connect(Some(id)).await;
+        let asked = tokio::spawn(async move { spdy(io, version, "/payload").await });
+        unread.drain().await;
+        sleep(PAUSE).await;
+        unread.reads.send_replace(true);
+        let (_, body) = asked.await.unwrap();
+        assert_eq!(body.len(), LENGTH, "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_spdy_that_reads_no_more_is_cut_and_that_is_an_error() {
+    for (version, id) in [
+        (Version::V2, "spdy/2"),
+        (Version::V3, "spdy/3"),
+        (Version::V3_1, "spdy/3.1"),
+    ] {
+        let (io, unread) = connect(Some(id)).await;
+        let _asked = tokio::spawn(async move { spdy(io, version, "/payload").await });
+        unread.drain().await;
+        let start = Instant::now();
+        let end = unread.served.await.unwrap();
+        assert!(end.is_err(), "{id}");
+        let most = 2 * Config::default().timeouts.write;
+        assert!(PAUSE < start.elapsed() && start.elapsed() <= most, "{id}");
+    }
+}

@@ -90,6 +90,10 @@ impl<IO> Driver<IO> {
         let mut promises = connection.promises(now, quiet, has_partial);
         match self.stage {
             Stage::Lingering(linger) => promises = vec![("linger", linger.until)],
+            Stage::Flushing(since) => {
+                let deadline = connection.flush_deadline(since);
+                promises = deadline.map(|at| ("write", at)).into_iter().collect();
+            }
             Stage::Unwritable(_, rest) => promises.push(("end", rest.until())),
             _ => {}
         }

@@ -63,6 +63,11 @@ impl<IO> Transport<IO> {
         self.buffer.is_empty()
     }
 
+    /// Returns whether the transport has not passed on everything that it has taken.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed
+    }
+
     /// Returns whether everything is written, and the writing side is closed.
     pub(super) fn is_shut_down(&self) -> bool {
         self.shut_down

@@ -99,17 +99,39 @@ impl Connection {
         if !self.output.is_waiting() {
             return None;
         }
-        let Timeouts { write, linger, .. } = self.config.timeouts;
-        let timeout = if self.clock.is_cut() {
-            // The session is over. Only the GOAWAY with its reason still has to reach the peer.
-            Some(write.map_or(linger, |write| write.min(linger)))
-        } else {
-            write
-        };
+        let timeout = self.write_timeout();
         let trickle = self.config.timeouts.trickle(timeout);
         let write = after(self.clock.write_progress(), timeout);
         let trickle = after(self.clock.write_since(), trickle);
         [write, trickle].into_iter().flatten().min()
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        let Timeouts { write, linger, .. } = self.config.timeouts;
+        if self.clock.is_cut() {
+            // The session is over. Only the GOAWAY with its reason still has to reach the peer.
+            Some(write.map_or(linger, |write| write.min(linger)))
+        } else {
+            write
+        }
+    }
+
+    /// Returns until when the transport has to pass on the last bytes of the session, which it has
+    /// taken at `since`.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn flush_deadline(&self, since: Instant) -> Option<Instant> {
+        after(Some(since), self.write_timeout())
+    }
+
+    /// Ends a session whose transport has taken the last bytes and has not passed them on in time.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn handle_unflushed(&mut self) {
+        self.reached(Limit::Write);
+        let error = SessionError::TimedOut(Timeout::Write);
+        if self.outcome.is_ok() {
+            self.outcome = Err(error.clone());
+        }
+        self.handle_transport_error(error);
     }
 
     fn discard_deadline(&self) -> Option<Instant> {
