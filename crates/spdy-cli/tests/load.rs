@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    net::SocketAddr,
     pin::pin,
     process::Stdio,
     sync::{
@@ -28,6 +29,7 @@ use spdy_tower::Builder;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
+    task::JoinHandle,
     time::sleep,
 };
 
@@ -308,11 +310,7 @@ async fn no_request_is_lost_while_a_server_restarts() {
     for protocol in PROTOCOLS {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let version = match protocol {
-            [_, "2"] => Some(Version::V2),
-            [_, _] => Some(Version::V3_1),
-            _ => None,
-        };
+        let version = version_of(protocol);
         let server = tokio::spawn(async move {
             let (io, _) = listener.accept().await.unwrap();
             drop(listener);
@@ -332,6 +330,79 @@ async fn no_request_is_lost_while_a_server_restarts() {
             "{told}"
         );
         server.abort();
+    }
+}
+
+/// Over a connection that is lost a request may have been processed.
+#[tokio::test]
+async fn only_what_can_be_processed_twice_is_sent_again() {
+    for protocol in PROTOCOLS {
+        for (method, body) in [("GET", None), ("POST", None), ("POST", Some("--body=3"))] {
+            let (address, count, server) = losing(version_of(protocol)).await;
+            let url = format!("http://{address}/");
+            let words = [
+                &["load", "--json", "-n", "1", "-X", method],
+                protocol,
+                &[&*url],
+            ]
+            .concat();
+            let ran = run(&[words, body.into_iter().collect()].concat()).await;
+            assert_eq!(ran.json()[0]["errors"], 1, "{method} {ran:?}");
+            let sent = count.load(Ordering::Relaxed);
+            match method {
+                "POST" => assert_eq!(sent, 1, "{protocol:?} {body:?}"),
+                _ if protocol == ["--http1"] => {}
+                _ => assert!(sent > 1, "{protocol:?}: {sent}"),
+            }
+            server.abort();
+        }
+    }
+}
+
+/// Starts a server that closes each connection at its first request, and counts them.
+async fn losing(version: Option<Version>) -> (SocketAddr, Arc<AtomicU64>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&count);
+    let server = tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let (counts, begun) = (Arc::clone(&counts), Arc::new(Notify::new()));
+            let begins = Arc::clone(&begun);
+            let app = Router::new().fallback(any(async move || {
+                counts.fetch_add(1, Ordering::Relaxed);
+                begins.notify_one();
+                std::future::pending::<()>().await;
+            }));
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = serve_app(io, version, app) => {}
+                    () = begun.notified() => {}
+                }
+            });
+        }
+    });
+    (address, count, server)
+}
+
+/// Serves a connection until the client ends it.
+async fn serve_app(io: TcpStream, version: Option<Version>, app: Router) {
+    if let Some(version) = version {
+        _ = Builder::new().serve_connection(io, version, app).await;
+    } else {
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let app = TowerToHyperService::new(app);
+        _ = builder.serve_connection(TokioIo::new(io), app).await;
+    }
+}
+
+/// Returns the version of SPDY that these flags choose.
+fn version_of(protocol: &[&str]) -> Option<Version> {
+    match protocol {
+        [_, "2"] => Some(Version::V2),
+        [_, _] => Some(Version::V3_1),
+        _ => None,
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) trailers: HeaderMap,
     /// The bytes of the response's body that have arrived, before decompression.
     pub(super) received: u64,
+    /// Whether the body is decompressed.
+    pub(super) is_inflated: bool,
     pub(super) sent: Arc<AtomicU64>,
     pub(super) redirects: Arc<AtomicU32>,
     pub(super) file: Option<PathBuf>,
@@ -61,6 +63,7 @@ impl Facts {
             head: None,
             trailers: HeaderMap::new(),
             received: 0,
+            is_inflated: false,
             sent: Arc::default(),
             redirects: Arc::default(),
             file,
@@ -104,7 +107,11 @@ impl Facts {
         let mut message = format!("{failure}{}", self.progress());
         if let Some(path) = self.file.as_ref().filter(|_| self.received > 0) {
             let path = path.display();
-            message += &format!(", which are in {path}: --continue-at - gets the rest");
+            message += &if self.is_inflated {
+                format!(", whose decompressed text is in {path}: it cannot be continued")
+            } else {
+                format!(", which are in {path}: --continue-at - gets the rest")
+            };
         }
         Failure::new(failure.exit, message)
     }

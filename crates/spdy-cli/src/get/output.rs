@@ -111,7 +111,10 @@ impl<'a> Output<'a> {
         };
         // One byte can become a thousand.
         for compressed in piece.chunks(COMPRESSED_PIECE) {
-            inflater.write_all(compressed).map_err(|e| not_gzip(&e))?;
+            // Without a flush the last of it stays in the inflater.
+            let written = inflater.write_all(compressed);
+            let written = written.and_then(|()| inflater.flush());
+            written.map_err(|error| not_gzip(&error))?;
             let inflated = mem::take(inflater.get_mut());
             self.target.write(inflated.into())?;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use super::{Start, upload::query};
@@ -76,14 +76,47 @@ pub(super) fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
     Ok(files)
 }
 
-/// Returns whether two paths are the same, except for parts like `./`.
+/// Returns whether two paths lead to the same file, which need not be there yet.
 fn is_same(one: &Path, other: &Path) -> bool {
-    let parts = |path: &Path| -> PathBuf {
-        let parts = path.components();
-        parts.filter(|part| *part != Component::CurDir).collect()
-    };
-    parts(one) == parts(other)
+    resolved(one) == resolved(other) || is_linked(one, other)
 }
+
+/// Returns a path without links and parts like `..`, as far as its directory is there.
+fn resolved(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => fs::canonicalize(parent),
+            _ => fs::canonicalize("."),
+        };
+        if let (Ok(directory), Some(name)) = (directory, path.file_name()) {
+            path = directory.join(name);
+        }
+        // A link can lead to a file that is not there.
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    path
+}
+
+/// Returns whether two paths are names of one file that is there.
+#[cfg(unix)]
+fn is_linked(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let file = |path| fs::metadata(path).map(|about| (about.dev(), about.ino()));
+    matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(not(unix))]
+const fn is_linked(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// As many links as Linux follows in a path.
+const MAX_LINKS: u8 = 40;
 
 /// Returns whether a path is there and is no regular file, like /dev/null.
 fn is_special(path: &Path) -> bool {

@@ -54,6 +54,7 @@ impl Work {
                 Ok(piece) => {
                     if facts.received == 0 && is_gzip && self.get.sent.compressed {
                         output.inflate();
+                        facts.is_inflated = true;
                     }
                     facts.received += piece.len() as u64;
                     bar.inc(piece.len() as u64);

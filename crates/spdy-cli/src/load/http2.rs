@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use http::{HeaderValue, Request, header::CONTENT_LENGTH};
 
-use super::lane::{Answer, Outcome};
+use super::lane::{Answer, Outcome, is_repeatable};
 use crate::{connect::Payload, failure::sentence};
 
 /// A connection, and the request without its body.
@@ -12,6 +12,7 @@ pub(super) struct Exchanges {
     requests: SendRequest<Bytes>,
     head: Request<()>,
     body: Option<Bytes>,
+    is_repeatable: bool,
 }
 
 impl Exchanges {
@@ -30,6 +31,7 @@ impl Exchanges {
             head.headers_mut().insert(CONTENT_LENGTH, length);
         }
         Self {
+            is_repeatable: is_repeatable(request, body.as_ref()),
             requests,
             head,
             body,
@@ -44,8 +46,7 @@ impl Exchanges {
         match self.answer(requests).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) if is_unprocessed(&error) => Outcome::Unsent,
-            // A GET can be sent twice.
-            Err(error) if self.body.is_none() && (error.is_io() || error.is_go_away()) => {
+            Err(error) if self.is_repeatable && (error.is_io() || error.is_go_away()) => {
                 Outcome::Unsent
             }
             Err(error) => Outcome::Failed(sentence(&error)),

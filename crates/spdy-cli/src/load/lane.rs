@@ -132,6 +132,11 @@ impl Direct {
     }
 }
 
+/// Returns whether processing a request twice does no harm, as with a GET.
+pub(super) fn is_repeatable(request: &Request<Payload>, body: Option<&Bytes>) -> bool {
+    body.is_none() && request.method().is_idempotent()
+}
+
 /// Returns whether all fields are sent as they are, over every protocol.
 pub(super) fn is_plain(fields: &HeaderMap) -> bool {
     let is_special = |name: &HeaderName| {

@@ -5,7 +5,7 @@ use http::{Request, uri::PathAndQuery};
 use spdy_frame::{HeaderBlock, HeaderError, Version};
 use spdy_tower::session::{OpenOptions, Received, SendStream, Session, StreamError};
 
-use super::lane::Outcome;
+use super::lane::{Outcome, is_repeatable};
 use crate::{connect::Payload, failure::sentence};
 
 /// A session, and the request in the form of its version.
@@ -13,6 +13,7 @@ pub(super) struct Exchanges {
     session: Session,
     head: HeaderBlock,
     body: Option<Bytes>,
+    is_repeatable: bool,
 }
 
 impl Exchanges {
@@ -24,6 +25,7 @@ impl Exchanges {
     ) -> Option<Self> {
         let head = head(session.version(), request, body.as_ref()).ok()?;
         Some(Self {
+            is_repeatable: is_repeatable(request, body.as_ref()),
             session,
             head,
             body,
@@ -61,8 +63,7 @@ impl Exchanges {
     fn failed(&self, error: &StreamError) -> Outcome {
         match error {
             error if error.is_retry_safe() => Outcome::Unsent,
-            // A GET can be sent twice.
-            StreamError::Session(_) if self.body.is_none() => Outcome::Unsent,
+            StreamError::Session(_) if self.is_repeatable => Outcome::Unsent,
             error => Outcome::Failed(sentence(error)),
         }
     }

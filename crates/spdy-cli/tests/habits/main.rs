@@ -107,6 +107,7 @@ fn app() -> Router {
         )
         .route("/silent", any(std::future::pending::<()>))
         .route("/endless", any(endless))
+        .route("/endless-gzip", any(endless_gzip))
         .fallback(mirror)
 }
 
@@ -148,6 +149,26 @@ async fn endless() -> Response {
     let rest = futures_util::stream::pending();
     let body = Body::from_stream(futures_util::StreamExt::chain(first, rest));
     let response = Response::builder().header("content-length", "2000");
+    response.body(body).unwrap()
+}
+
+/// The first half of a million bytes, compressed.
+fn first_of_gzip() -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder
+        .write_all("spdy ".repeat(200_000).as_bytes())
+        .unwrap();
+    let mut body = encoder.finish().unwrap();
+    body.truncate(body.len() / 2);
+    body
+}
+
+/// The first half of a compressed body, and then nothing.
+async fn endless_gzip() -> Response {
+    let first = futures_util::stream::iter([Ok::<_, std::io::Error>(first_of_gzip())]);
+    let rest = futures_util::stream::pending();
+    let body = Body::from_stream(futures_util::StreamExt::chain(first, rest));
+    let response = Response::builder().header("content-encoding", "gzip");
     response.body(body).unwrap()
 }
 

@@ -2,6 +2,11 @@
 
 use std::{fs, io::Read, process::Stdio, thread, time::Duration};
 
+#[cfg(unix)]
+use flate2::read::GzDecoder;
+
+#[cfg(unix)]
+use super::first_of_gzip;
 use super::{
     PROTOCOLS,
     common::{Ran, Site, directory, interrupt, run, tool},
@@ -82,6 +87,43 @@ async fn ctrl_c_keeps_what_has_arrived() {
         );
         assert_eq!(ran.failure(130), message);
         assert_eq!(fs::metadata(&file).unwrap().len(), 1000);
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The file has all that the compressed bytes say, which is not where the rest can begin.
+#[cfg(unix)]
+#[tokio::test]
+async fn ctrl_c_keeps_what_has_arrived_compressed() {
+    let (server, url) = start().await;
+    let (first, whole) = (first_of_gzip(), "spdy ".repeat(200_000));
+    let mut expected = Vec::new();
+    _ = GzDecoder::new(&*first).read_to_end(&mut expected);
+    assert!(!expected.is_empty() && whole.as_bytes().starts_with(&expected));
+    for protocol in PROTOCOLS {
+        let file = format!("{}/a", directory("habits-interrupt-gzip"));
+        let url = url("/endless-gzip");
+        let child = tool()
+            .args([&["get", "--compressed", "-o", &file], protocol, &[&*url]].concat())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while fs::metadata(&file).map_or(0, |about| about.len()) < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // If not all is written then, the test fails.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        interrupt(&child);
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+        let ran = Ran::from(output.await.unwrap());
+        let message = format!(
+            "{url}: interrupted after {} bytes, whose decompressed text is in {file}: it cannot be \
+             continued",
+            first.len()
+        );
+        assert_eq!(ran.failure(130), message);
+        // It is too long for a message.
+        assert!(fs::read(&file).unwrap() == expected, "{protocol:?}");
     }
     assert_eq!(server.end().await.cut, 0);
 }
@@ -211,6 +253,8 @@ async fn two_bodies_do_not_share_a_file() {
     assert_eq!(ran.failure(2), message);
     let ran = run(&["get", "-o", "x", "-o", "././x", &digits, &digits]).await;
     assert!(ran.failure(2).starts_with("././x would have two bodies"));
+    #[cfg(unix)]
+    refuse_links(&directory("habits-links"), &digits).await;
     let ran = run(&["get", "-O", &digits, &url("/other/digits")]).await;
     assert!(ran.failure(2).starts_with("digits would have two bodies"));
     let words = [
@@ -224,4 +268,35 @@ async fn two_bodies_do_not_share_a_file() {
     ];
     run(&words).await.success();
     assert_eq!(server.end().await.cut, 0);
+}
+
+/// Requests two bodies for two names of one file.
+#[cfg(unix)]
+async fn refuse_links(directory: &str, url: &str) {
+    use std::os::unix::fs::symlink;
+
+    let at = |name: &str| format!("{directory}/{name}");
+    fs::create_dir(at("d")).unwrap();
+    symlink(directory, at("same")).unwrap();
+    symlink("later", at("link")).unwrap();
+    fs::write(at("there"), "").unwrap();
+    fs::hard_link(at("there"), at("hard")).unwrap();
+    for (one, other) in [
+        ("x", "d/../x"),
+        ("x", "same/x"),
+        ("later", "link"),
+        ("there", "hard"),
+    ] {
+        let (one, other) = (at(one), at(other));
+        let ran = run(&["get", "-o", &one, "-o", &other, url, url]).await;
+        let message = format!("{other} would have two bodies: use --output with other names");
+        assert_eq!(ran.failure(2), message);
+    }
+    let here = std::env::current_dir().unwrap().join("x");
+    let ran = run(&["get", "-o", "x", "-o", here.to_str().unwrap(), url, url]).await;
+    assert!(ran.failure(2).contains("would have two bodies"), "{ran:?}");
+    let (one, other) = (at("one"), at("d/one"));
+    run(&["get", "-o", &one, "-o", &other, url, url])
+        .await
+        .success();
 }
