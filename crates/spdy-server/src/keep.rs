@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
@@ -165,6 +168,7 @@ impl<S> Kept<S> {
 impl<S, B, D> Service<Request<B>> for Kept<S>
 where
     S: Service<Request<B>, Response = Response<D>, Error = Infallible>,
+    D: Body,
 {
     type Response = Response<KeptBody<D>>;
     type Error = Infallible;
@@ -178,6 +182,7 @@ where
         Keeper {
             answering: self.keeping.as_ref().map(Keeping::begin),
             is_connect: request.method() == Method::CONNECT,
+            is_http10: request.version() == Version::HTTP_10,
             future: self.app.call(request),
         }
     }
@@ -190,12 +195,14 @@ pin_project! {
         future: F,
         answering: Option<Answering>,
         is_connect: bool,
+        is_http10: bool,
     }
 }
 
 impl<F, D> Future for Keeper<F>
 where
     F: Future<Output = Result<Response<D>, Infallible>>,
+    D: Body,
 {
     type Output = Result<Response<KeptBody<D>>, Infallible>;
 
@@ -213,11 +220,24 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        if let Some(Answering(keeping)) = &answering
+            && *this.is_http10
+            && !is_upgrade
+            && !has_length(&response)
+        {
+            keeping.0.owed.tail().open();
+        }
         Poll::Ready(Ok(response.map(|body| KeptBody {
             body,
             _answering: answering,
         })))
     }
+}
+
+/// Returns whether a client of HTTP/1.0 knows where the response ends. Otherwise the close of the
+/// connection says so.
+fn has_length(response: &Response<impl Body>) -> bool {
+    response.headers().contains_key(CONTENT_LENGTH) || response.body().size_hint().exact().is_some()
 }
 
 pin_project! {

@@ -2,19 +2,27 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     http::StatusCode,
-    routing::{any, post},
+    routing::{any, get, post},
 };
+use bytes::Bytes;
+use http_body::Frame;
 use spdy_server::Timeouts;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    sync::mpsc,
+    time::{sleep, timeout},
 };
 
 use self::common::server::{LONG, Running, plain};
@@ -88,12 +96,12 @@ async fn an_answer_reaches_a_client_that_sends_a_body_behind_another_request() {
         assert_ne!(read.expect("there is no answer").unwrap(), 0);
     }
     // This is enough time for a server that does not linger to close the socket.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     for _ in 0..40 {
         io.write_all(&[b'x'; 10_000])
             .await
             .expect("the body is read");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     _ = server.end().await;
 }
@@ -111,15 +119,74 @@ async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
     read.expect("there is no answer").unwrap();
     assert_eq!(&first, b"HTTP/1.1 413");
     // This is enough time for a server that does not linger to close the socket.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     for _ in 0..40 {
         io.write_all(&[b'x'; 10_000])
             .await
             .expect("the body is read");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     io.shutdown().await.unwrap();
     let rest = rest(&mut io).await;
     assert!(rest.ends_with("\r\n\r\nno"), "{rest}");
+    _ = server.end().await;
+}
+
+/// A body that sends a piece, waits, and then ends or fails.
+struct Pieces(mpsc::Receiver<io::Result<Frame<Bytes>>>);
+
+impl Pieces {
+    fn of(is_whole: bool) -> Body {
+        let (tell, told) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let piece = Frame::data(Bytes::from_static(b"a part"));
+            tell.send(Ok(piece)).await.unwrap();
+            sleep(Duration::from_millis(200)).await;
+            if !is_whole {
+                tell.send(Err(io::Error::other("it broke off")))
+                    .await
+                    .unwrap();
+            }
+        });
+        Body::new(Self(told))
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// Only the close of its connection ends such a response.
+#[tokio::test]
+async fn a_response_to_http_1_0_that_breaks_off_does_not_look_whole() {
+    let app = Router::new()
+        .route("/whole", get(async || Pieces::of(true)))
+        .route("/cut", get(async || Pieces::of(false)));
+    let server = Running::start(plain(Timeouts::default()), app).await;
+    for (path, expected) in [
+        ("/whole", Ok(())),
+        ("/cut", Err(io::ErrorKind::ConnectionReset)),
+    ] {
+        let mut io = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let end = timeout(LONG, io.read_to_end(&mut answer)).await;
+        let end = end.expect("the connection is not closed");
+        assert!(answer.ends_with(b"\r\n\r\na part"), "{path}");
+        assert_eq!(
+            end.map(|_| ()).map_err(|error| error.kind()),
+            expected,
+            "{path}"
+        );
+    }
     _ = server.end().await;
 }
