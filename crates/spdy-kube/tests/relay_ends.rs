@@ -4,18 +4,21 @@ mod support;
 
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue, Request};
 use spdy_kube::{
     BoxError, CommandTap, Exit, Io, Relay, Server, Status,
     client::{self, Client, ClientError, Remote, Transport},
 };
+use spdy_session::Version;
+use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use self::support::{
     ALL,
-    wires::{Wires, in_memory},
+    wires::{Connecting, Wires, in_memory},
 };
 
 /// The protocols of the client and the server.
@@ -61,20 +64,35 @@ async fn exec<R>(pair: (Transport, Transport), limit: Duration, run: fn(Io) -> R
 where
     R: Future<Output = Result<Exit, BoxError>> + Send + 'static,
 {
+    let way = relay(pair.1, limit, run);
+    let client = Client::new(way).transport(pair.0).ping(None);
+    client.exec(request(), ALL).await.unwrap()
+}
+
+fn request() -> Request<()> {
+    client::request(&"http://pod/exec".parse().unwrap())
+}
+
+/// Returns what connects to a relay in front of a server.
+fn relay<R>(
+    to_server: Transport,
+    limit: Duration,
+    run: fn(Io) -> R,
+) -> impl Fn() -> Connecting + Clone + Send + Sync
+where
+    R: Future<Output = Result<Exit, BoxError>> + Send + 'static,
+{
     let server = in_memory(&Wires::default(), move |mut request| async move {
         Server::new().exec(&mut request, ALL, run)
     });
-    let relay = Relay::new(Server::new(), Client::new(server).transport(pair.1));
-    let way = in_memory(&Wires::default(), move |mut request| {
+    let relay = Relay::new(Server::new(), Client::new(server).transport(to_server));
+    in_memory(&Wires::default(), move |mut request| {
         let relay = relay.clone();
         async move {
             let onward = client::request(request.uri());
             relay.exec(&mut request, onward, ALL, Limit(limit)).await
         }
-    });
-    let client = Client::new(way).transport(pair.0).ping(None);
-    let request = client::request(&"http://pod/exec".parse().unwrap());
-    client.exec(request, ALL).await.unwrap()
+    })
 }
 
 /// Returns the outcome for a client that reads nothing for some time, and then everything.
@@ -88,13 +106,54 @@ async fn outcome_after(
     remote.outcome().await
 }
 
+/// Over SPDY the outcome is sent without the outputs after 10 s, and waits for 30 s more.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_is_told_of_the_end_for_10_s() {
+async fn a_client_that_does_not_read_is_told_of_the_end_for_10_s_and_over_spdy_for_40_s() {
     for pair in PAIRS {
-        let soon = outcome_after(9 * SECOND, pair, SECOND).await.unwrap();
-        assert_eq!(soon.to_string(), "time is over", "{pair:?}");
-        let late = outcome_after(13 * SECOND, pair, SECOND).await;
+        let time = match pair.0 {
+            Transport::Spdy => 41,
+            _ => 11,
+        };
+        for soon in [9, time - 1] {
+            let soon = outcome_after(soon * SECOND, pair, SECOND).await.unwrap();
+            assert_eq!(soon.to_string(), "time is over", "{pair:?}");
+        }
+        let late = outcome_after((time + 2) * SECOND, pair, SECOND).await;
         assert!(late.is_err(), "{pair:?}: {late:?}");
+    }
+}
+
+/// kubectl takes an error stream that is reset, or ends without a text, for a success.
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_terminal_pauses_gets_the_outcome_and_no_reset() {
+    for pause in [5, 12, 30] {
+        let way = relay(Transport::Spdy, SECOND, flood);
+        let mut request = request();
+        let name = HeaderName::from_static("x-stream-protocol-version");
+        let protocol = HeaderValue::from_static("v4.channel.k8s.io");
+        request.headers_mut().insert(name, protocol);
+        let transport = way().await.unwrap().into_inner();
+        let (response, transport) = upgrade::connect(transport, request).await.unwrap();
+        let (session, _incoming, mut driver) =
+            spdy_session::client(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(async move {
+            // While nothing drives the session, nothing is read.
+            _ = timeout(SECOND / 2, &mut driver).await;
+            sleep(pause * SECOND).await;
+            driver.await
+        });
+        let client = support::Client { response, session };
+        let mut error = client.open_type("error").await.unwrap();
+        let _stdin = client.open_type("stdin").await.unwrap();
+        let mut stdout = client.open_type("stdout").await.unwrap();
+        let _stderr = client.open_type("stderr").await.unwrap();
+        // Until then little is read, or the flood would not let the virtual clock go on.
+        sleep(pause * SECOND + SECOND / 2).await;
+        let mut thrown_away = tokio::io::sink();
+        let outputs = tokio::io::copy(&mut stdout, &mut thrown_away);
+        let ((told, ended), _) = tokio::join!(support::read_any(&mut error), outputs);
+        assert!(told.contains("time is over"), "{pause} s: {told:?}, {ended:?}");
+        assert!(ended.is_ok(), "{pause} s: {ended:?}");
     }
 }
 

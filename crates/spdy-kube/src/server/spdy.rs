@@ -10,7 +10,7 @@ use spdy_session::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
 
 use super::{
@@ -39,7 +39,7 @@ pub(super) async fn serve<IO>(
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let mut driver = Guard::spawn(drive(driver, CLOSE));
-    let mut gathered = Gathered::new(protocol, streams);
+    let mut gathered = Gathered::new(protocol, streams, session.clone());
     let is_complete = tokio::select! {
         is_complete = timeout(settings.gather, gathered.gather(incoming)) => {
             is_complete.map_err(|_| missing())
@@ -47,7 +47,12 @@ pub(super) async fn serve<IO>(
         why = settings.session.over() => Err(why),
     };
     match is_complete {
-        Ok(true) => attend(gathered, kind, settings, run).await,
+        Ok(true) => {
+            if attend(gathered, kind, settings, run).await.is_err() {
+                // It would not read GOAWAY either.
+                return;
+            }
+        }
         Ok(false) => {}
         Err(why) => {
             tracing::debug!(target: "spdy", ?kind, %why, "client has not opened its streams");
@@ -61,53 +66,107 @@ pub(super) async fn serve<IO>(
     _ = driver.end().await;
 }
 
-/// Runs the command with the streams, and reports the outcome.
-async fn attend(gathered: Gathered, kind: Kind, settings: &Settings, run: Run) {
+/// Runs the command with the streams, and reports the outcome. Fails if the client does not take
+/// the outcome in time.
+async fn attend(
+    gathered: Gathered,
+    kind: Kind,
+    settings: &Settings,
+    run: Run,
+) -> Result<(), Elapsed> {
     let protocol = gathered.protocol;
     let (mut error, io, mut outputs, gone) = gathered.into_io(settings);
     let lost = async {
-        error.closed().await;
+        error.stream.closed().await;
         Leave::Lost
     };
     let Some(command) = supervise(run, io, kind, settings, gone, lost).await else {
-        return;
+        return Ok(());
     };
-    let telling = tell(&mut error, &mut outputs, command.status.to_stream(protocol));
+    let outcome = command.status.to_stream(protocol);
     let told = match command.wait {
-        Some(time) => timeout(time, telling).await.ok(),
-        None => Some(telling.await),
+        Some(time) => tell_in(&mut error, &mut outputs, outcome, time).await?,
+        None => tell(&mut error, &mut outputs, outcome).await,
     };
     match told {
-        Some(Ok(())) => settings.session.told(),
-        Some(Err(reason)) => {
+        Ok(()) => settings.session.told(),
+        Err(reason) => {
             tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
         }
-        None => tracing::debug!(target: "spdy", "client does not take the outcome"),
     }
+    Ok(())
 }
 
 /// Sends the outcome after the ends of the outputs, because a client may stop at the outcome, and
 /// the outputs are the most important. Waits until everything is written.
 async fn tell(
-    error: &mut SendStream,
+    error: &mut ErrorStream,
     outputs: &mut Outputs,
     outcome: String,
 ) -> Result<(), StreamError> {
-    loop {
-        tokio::select! {
-            output = outputs.ended.recv() => match output {
-                Some(mut output) => _ = output.written().await,
-                None => break,
-            },
-            why = error.closed() => return Err(why),
+    outputs.written(error).await?;
+    error.say(outcome).await
+}
+
+/// Sends the outcome after the ends of the outputs, or when the client has not taken these for this
+/// time. Clients take an error stream without an outcome for a success, so a client that has paused
+/// has [`CLOSE`] for the outcome alone.
+async fn tell_in(
+    error: &mut ErrorStream,
+    outputs: &mut Outputs,
+    outcome: String,
+    time: Duration,
+) -> Result<Result<(), StreamError>, Elapsed> {
+    if let Ok(Err(why)) = timeout(time, outputs.written(error)).await {
+        return Ok(Err(why));
+    }
+    let told = timeout(CLOSE, error.say(outcome)).await;
+    told.inspect_err(|_| tracing::debug!(target: "spdy", "client does not take the outcome"))
+}
+
+/// The sending half of the error stream.
+///
+/// Dropped while the session goes on, it would be reset. Clients take that for its end, and an
+/// error stream that ends without an outcome for a success. So dropping this ends the session
+/// first.
+#[derive(Debug)]
+struct ErrorStream {
+    // The first field is dropped first.
+    _ending: Ending,
+    stream: SendStream,
+}
+
+impl ErrorStream {
+    fn new(ending: Ending, stream: Stream) -> Self {
+        // What the client sends on it is thrown away.
+        let (_, stream) = stream.split();
+        Self {
+            _ending: ending,
+            stream,
         }
     }
-    say(error, outcome).await
+
+    /// Sends the outcome with FIN, and waits until it is written.
+    async fn say(&mut self, outcome: String) -> Result<(), StreamError> {
+        say(&mut self.stream, outcome).await
+    }
+}
+
+/// Ends a session when it is dropped.
+#[derive(Debug)]
+struct Ending(spdy_session::Session);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.shutdown(Shutdown::Now);
+    }
 }
 
 /// The streams of the client, in the order in which they arrive.
 #[derive(Debug)]
 struct Gathered {
+    // Dropped before the error stream.
+    ending: Ending,
     protocol: Protocol,
     wanted: Streams,
     error: Option<Stream>,
@@ -118,8 +177,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(protocol: Protocol, wanted: Streams) -> Self {
+    fn new(protocol: Protocol, wanted: Streams, session: spdy_session::Session) -> Self {
         Self {
+            ending: Ending(session),
             protocol,
             wanted,
             error: None,
@@ -182,18 +242,17 @@ impl Gathered {
         let Some(error) = self.error else {
             return;
         };
-        let (_, mut error) = error.split();
+        let mut error = ErrorStream::new(self.ending, error);
         let text = why.to_stream(self.protocol);
-        if let Ok(Ok(())) = timeout(Duration::from_secs(1), say(&mut error, text)).await {
+        if let Ok(Ok(())) = timeout(Duration::from_secs(1), error.say(text)).await {
             session.told();
         }
     }
 
     /// Returns the error stream and the rest, once all have arrived.
-    fn into_io(self, settings: &Settings) -> (SendStream, Io, Outputs, watch::Sender<bool>) {
+    fn into_io(self, settings: &Settings) -> (ErrorStream, Io, Outputs, watch::Sender<bool>) {
         let error = self.error.expect("streams are complete");
-        // What the client sends on the streams of outputs is thrown away.
-        let (_, error) = error.split();
+        let error = ErrorStream::new(self.ending, error);
         let mut open = Vec::new();
         let stdin = self.stdin.map(|stream| {
             let (recv, mut send) = stream.split();
@@ -210,6 +269,7 @@ impl Gathered {
             Resize::new(Stdin::spdy(recv))
         });
         let (back, ended) = mpsc::unbounded_channel();
+        // What the client sends on the streams of outputs is thrown away.
         let output = |stream: Stream| {
             Stdout::spdy(stream.split().1, back.clone()).counted(&settings.session)
         };
@@ -247,4 +307,19 @@ struct Outputs {
     /// Halves that send nothing. Dropping them resets them, so they are dropped after the outcome.
     #[expect(dead_code, reason = "kept until it is dropped")]
     open: Vec<SendStream>,
+}
+
+impl Outputs {
+    /// Waits until the command has dropped all outputs, and they are written.
+    async fn written(&mut self, error: &mut ErrorStream) -> Result<(), StreamError> {
+        loop {
+            tokio::select! {
+                output = self.ended.recv() => match output {
+                    Some(mut output) => _ = output.written().await,
+                    None => return Ok(()),
+                },
+                why = error.stream.closed() => return Err(why),
+            }
+        }
+    }
 }
