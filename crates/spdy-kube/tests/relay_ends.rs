@@ -152,7 +152,10 @@ async fn a_client_whose_terminal_pauses_gets_the_outcome_and_no_reset() {
         let mut thrown_away = tokio::io::sink();
         let outputs = tokio::io::copy(&mut stdout, &mut thrown_away);
         let ((told, ended), _) = tokio::join!(support::read_any(&mut error), outputs);
-        assert!(told.contains("time is over"), "{pause} s: {told:?}, {ended:?}");
+        assert!(
+            told.contains("time is over"),
+            "{pause} s: {told:?}, {ended:?}"
+        );
         assert!(ended.is_ok(), "{pause} s: {ended:?}");
     }
 }

@@ -18,11 +18,13 @@ pub(super) struct Batch {
     pieces: Vec<Bytes>,
     /// What did not fit.
     rest: Bytes,
+    /// Whether that is a part of a long message.
+    is_long: bool,
 }
 
 impl Batch {
-    /// Waits for a piece, and takes all that have arrived behind it, up to [`MOST`] bytes. They
-    /// replace the pieces of the last call. Returns `false` at the end of the stream. `next` has to
+    /// Waits for a piece, and takes all that have arrived behind it, up to [`MOST`] bytes and
+    /// [`PIECES`] pieces. They replace the pieces of the last call. Returns `false` at the end of the stream. `next` has to
     /// return the end, or an error, again when it is asked again.
     pub(super) async fn fill<E>(
         &mut self,
@@ -31,10 +33,13 @@ impl Batch {
         self.pieces.clear();
         let mut room = MOST;
         poll_fn(|cx| {
-            while room > 0 {
+            while room > 0 && self.pieces.len() < PIECES {
                 if self.rest.is_empty() {
                     match next(cx) {
-                        Poll::Ready(Some(Ok(piece))) => self.rest = piece,
+                        Poll::Ready(Some(Ok(piece))) => {
+                            self.is_long = piece.len() > PIECE;
+                            self.rest = piece;
+                        }
                         // It is returned after these pieces.
                         _ if !self.pieces.is_empty() => break,
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
@@ -45,7 +50,12 @@ impl Batch {
                 // A message of a WebSocket can be long, and a tap may keep what it sees.
                 let length = self.rest.len().min(PIECE).min(room);
                 if length > 0 {
-                    self.pieces.push(self.rest.split_to(length));
+                    let piece = self.rest.split_to(length);
+                    // On its way, a part would keep the memory of the whole message.
+                    self.pieces.push(match self.is_long {
+                        true => Bytes::copy_from_slice(&piece),
+                        false => piece,
+                    });
                     room -= length;
                 }
             }
@@ -67,6 +77,9 @@ impl Batch {
 
 /// How many bytes pass together.
 const MOST: usize = 4 * PIECE;
+
+/// How many pieces pass together.
+const PIECES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +128,23 @@ mod tests {
         let (seen, end) = batches(arrived.into()).await;
         assert_eq!(seen, [vec!["a", "bc"], vec!["d"]]);
         assert_eq!(end, Err("lost"));
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_short_pieces_has_a_limit() {
+        let arrived: Vec<_> = (0..=2 * PIECES).map(|_| data(b"a")).collect();
+        let (seen, _) = batches(arrived.into()).await;
+        let lengths = seen.iter().map(Vec::len);
+        assert_eq!(lengths.collect::<Vec<_>>(), [PIECES, PIECES, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_piece_does_not_keep_the_memory_of_a_longer_message() {
+        let message = Bytes::from(vec![7; MOST]);
+        let arrived = [Poll::Ready(Some(Ok(message.clone())))];
+        let (seen, _) = batches(arrived.into()).await;
+        assert_eq!(seen.concat().concat(), message);
+        assert!(message.is_unique());
     }
 
     #[tokio::test]

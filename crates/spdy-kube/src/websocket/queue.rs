@@ -19,12 +19,19 @@ impl Queue {
     /// Adds a piece. Waits while the queue is full, which stops the peer. If the reader is gone,
     /// the piece is thrown away.
     ///
+    /// A piece that is not long is copied: it can be a part of the memory of a longer message, and
+    /// would keep all of that for as long as it is on its way.
+    ///
     /// A long piece waits until the queue is empty. So at most one is queued, one is being read,
     /// and one waits here.
     pub(crate) async fn data(&mut self, piece: Bytes) {
         let slots = if piece.len() > PIECE { QUEUE } else { 1 };
         let Some(sender) = &self.0 else {
             return;
+        };
+        let piece = match slots {
+            1 => Bytes::copy_from_slice(&piece),
+            _ => piece,
         };
         let sent = match sender.reserve_many(slots).await {
             Ok(mut places) => places.next().map(|place| place.send(Piece::Data(piece))),
@@ -48,3 +55,20 @@ pub(crate) const QUEUE: usize = 4;
 
 /// The longest message that this side sends, in bytes. A longer message of the peer counts as long.
 pub(crate) const PIECE: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_short_piece_does_not_keep_the_memory_of_a_longer_message() {
+        let (mut to, mut from) = queue();
+        let message = Bytes::from(vec![7; 1 << 20]);
+        to.data(message.slice(..PIECE)).await;
+        assert!(message.is_unique());
+        let piece = poll_fn(|cx| from.poll_next(cx)).await.unwrap().unwrap();
+        assert_eq!(piece, message[..PIECE]);
+    }
+}
