@@ -12,7 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{HOST, UPGRADE},
     uri::Authority,
 };
@@ -32,6 +32,7 @@ use crate::{
     refusal::{forbidden, refusal},
     refused::Refused,
     rules::Rules,
+    session::fields_of,
     swap::Swap,
     target::Target,
     upstream::{Body, Upstream},
@@ -148,7 +149,8 @@ impl Gateway {
         match read(request) {
             Ok(target) => Ok((caller, target)),
             Err(why) => {
-                let denied = self.deny(caller.fields(), request, Reason::Unknown, why);
+                let line = fields_of(&caller, request);
+                let denied = self.deny(line, request, Reason::Unknown, why);
                 Err(denied.await)
             }
         }
@@ -234,12 +236,23 @@ impl Gateway {
     }
 }
 
-/// Adds the method and the path of a request, each of at most `longest` bytes. The query and the
-/// authority are left out, because they can have credentials.
+/// Adds the method and the path of a request, or the host and port of a tunnel, each of at most
+/// `longest` bytes. The query and the user of an authority are left out, because they can have
+/// credentials.
 fn describe<B>(line: &mut Line, request: &Request<B>, longest: usize) {
     let method = cut(request.method().as_str(), longest);
     line.insert("method".into(), method.into());
-    let target = cut(request.uri().path(), longest);
+    let uri = request.uri();
+    let tunnel = uri
+        .authority()
+        .filter(|_| request.method() == Method::CONNECT);
+    let target = match tunnel {
+        Some(to) => {
+            let port = to.port().map(|port| format!(":{port}"));
+            cut(&(to.host().to_owned() + &port.unwrap_or_default()), longest)
+        }
+        None => cut(uri.path(), longest),
+    };
     line.insert("target".into(), target.into());
 }
 
@@ -252,7 +265,7 @@ fn read<B>(request: &Request<B>) -> Result<Target, String> {
     if asks_to_impersonate(headers) {
         return Err("users of this bastion cannot act as other users".to_owned());
     }
-    if request.method() == http::Method::CONNECT {
+    if request.method() == Method::CONNECT {
         return Err("this bastion has no tunnels".to_owned());
     }
     let target = Target::of(request.uri().path()).map_err(|denied| denied.to_string())?;

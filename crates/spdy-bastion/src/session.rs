@@ -26,7 +26,7 @@ use crate::{
     recording::RecordingFile,
     refusal::{forbidden, refusal},
     rules::{Asked, Decision, Record},
-    target::{LABEL, Pod, Verb, is_name},
+    target::{LABEL, Pod, Target, Verb, is_name},
     upstream::{self, Place, Upstream},
 };
 
@@ -55,20 +55,14 @@ impl Gateway {
         pod: Pod,
         mut request: Request<Incoming>,
     ) -> Response<String> {
-        let options = match read_options(verb, request.uri()) {
-            Ok(options) => options,
-            Err(Unread::Invalid(status)) => return status.into_response(),
-            Err(Unread::Unknown(why)) => {
-                let denied = self.deny(caller.fields(), &request, Reason::Unknown, why.to_owned());
-                return denied.await.into_response();
-            }
+        let wanted = match Wanted::read(caller, verb, pod, request.uri()) {
+            Ok(wanted) => wanted,
+            Err(status) => return status.into_response(),
         };
-        let wanted = Wanted {
-            caller,
-            verb,
-            pod,
-            options,
-        };
+        if let Err(why) = wanted.has_one_reading() {
+            let denied = self.deny(wanted.fields(), &request, Reason::Unknown, why.to_owned());
+            return denied.await.into_response();
+        }
         let terms = match self.rules.get().decide(wanted.asked()) {
             Decision::Allowed { record, time_limit } => Terms { record, time_limit },
             Decision::Denied(why) => {
@@ -201,6 +195,38 @@ fn client(place: Arc<Place>) -> client::Client<impl Fn() -> Connecting> {
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<upstream::Transport>>> + Send>>;
 
 impl Wanted {
+    /// Reads the query of a request. Fails if Kubernetes refuses it as well.
+    fn read(caller: Caller, verb: Verb, pod: Pod, uri: &Uri) -> Result<Self, Status> {
+        let options = match verb {
+            Verb::PortForward => Options::default(),
+            Verb::Exec | Verb::Attach => Options::from_query(uri.query().unwrap_or_default())
+                .map_err(|error| Status::bad_request(error.to_string()))?,
+        };
+        Ok(Self {
+            caller,
+            verb,
+            pod,
+            options,
+        })
+    }
+
+    /// Fails if the request could be read in another way.
+    fn has_one_reading(&self) -> Result<(), &'static str> {
+        let Options {
+            container, command, ..
+        } = &self.options;
+        if container
+            .as_deref()
+            .is_some_and(|name| !is_name(name, LABEL))
+        {
+            return Err("name of the container is not valid");
+        }
+        if command.iter().any(|argument| argument.contains('\0')) {
+            return Err("command contains a NUL");
+        }
+        Ok(())
+    }
+
     fn asked(&self) -> Asked<'_> {
         Asked {
             user: &self.caller.user,
@@ -227,7 +253,8 @@ impl Wanted {
         line.insert("pod".into(), self.pod.name.as_str().into());
         if self.verb != Verb::PortForward {
             let streams = self.options.streams;
-            line.insert("container".into(), self.options.container.clone().into());
+            let container = self.options.container.as_deref().map(shortened);
+            line.insert("container".into(), container.into());
             line.insert("tty".into(), streams.tty.into());
             line.insert("stdin".into(), streams.stdin.into());
         }
@@ -294,33 +321,15 @@ impl Wanted {
     }
 }
 
-/// Why the query of a request is not read.
-enum Unread {
-    /// Kubernetes refuses it as well.
-    Invalid(Status),
-    /// It could be read in another way.
-    Unknown(&'static str),
-}
-
-/// Reads the query of a request.
-fn read_options(verb: Verb, uri: &Uri) -> Result<Options, Unread> {
-    if verb == Verb::PortForward {
-        return Ok(Options::default());
-    }
-    let options = Options::from_query(uri.query().unwrap_or_default())
-        .map_err(|error| Unread::Invalid(Status::bad_request(error.to_string())))?;
-    let container = options.container.as_deref();
-    if container.is_some_and(|name| !is_name(name, LABEL)) {
-        return Err(Unread::Unknown("name of the container is not valid"));
-    }
-    if options
-        .command
-        .iter()
-        .any(|argument| argument.contains('\0'))
-    {
-        return Err(Unread::Unknown("command contains a NUL"));
-    }
-    Ok(options)
+/// Returns the fields of an audit line that say who wants what, as far as a request can be read.
+pub(crate) fn fields_of<B>(caller: &Caller, request: &Request<B>) -> Line {
+    let wanted = match Target::of(request.uri().path()) {
+        Ok(Target::Streams(verb, pod)) => {
+            Wanted::read(caller.clone(), verb, pod, request.uri()).ok()
+        }
+        _ => None,
+    };
+    wanted.map_or_else(|| caller.fields(), |wanted| wanted.fields())
 }
 
 fn no_place(why: NoPlace) -> (Reason, Status) {

@@ -73,6 +73,29 @@ async fn a_denied_line_has_no_query_and_is_not_long() {
 }
 
 #[tokio::test]
+async fn a_denied_line_says_what_was_asked_for() {
+    let test = without_secret().await;
+    let exec = "GET /api/v1/namespaces/default/pods/demo/exec?stdout=1";
+    for start in [
+        format!("{exec}&container=demo&command=a%00b HTTP/1.1"),
+        format!("{exec}&container=DEMO&command=id HTTP/1.1"),
+        format!("{exec}&container=demo&command=id HTTP/1.1\r\nImpersonate-User: root"),
+        "CONNECT user:s3cret@10.0.0.1:6443 HTTP/1.1".to_owned(),
+    ] {
+        let head = format!("{start}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = raw(test.address, &head).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{start}: {answer}");
+    }
+    let lines = test.audit(4).await;
+    assert!(lines.iter().all(|line| line["kind"] == "unknown"));
+    let commands = lines.iter().map(|line| line["command"].as_str());
+    let expected = [Some("'a\0b'"), Some("id"), Some("id"), None];
+    assert_eq!(commands.collect::<Vec<_>>(), expected);
+    assert_eq!(lines[1]["container"], "DEMO");
+    assert_eq!(lines[3]["target"], "10.0.0.1:6443");
+}
+
+#[tokio::test]
 async fn no_spelling_leads_to_a_denied_container() {
     let test = without_secret().await;
     let pod = "/api/v1/namespaces/default/pods/demo";

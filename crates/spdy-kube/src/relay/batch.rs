@@ -24,8 +24,8 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Waits for a piece, and takes all that have arrived behind it, up to [`MOST`] bytes and
-    /// [`PIECES`] pieces. They replace the pieces of the last call. Returns `false` at the end of the stream. `next` has to
-    /// return the end, or an error, again when it is asked again.
+    /// [`PIECES`] pieces. They replace the pieces of the last call. Returns `false` at the end of
+    /// the stream. `next` has to return the end, or an error, again when it is asked again.
     pub(super) async fn fill<E>(
         &mut self,
         mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, E>>>,
