@@ -4,12 +4,13 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
+use http::Uri;
 use spdy_tower::client::{Dial, Dialing, Transport, connect_any};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,8 +25,33 @@ use crate::{route::Route, speech::Speech, wire};
 pub(crate) struct Wire {
     received: AtomicU64,
     sent: AtomicU64,
-    /// The first bytes that the server has sent on the newest connection.
-    first: Mutex<Vec<u8>>,
+    newest: Mutex<Newest>,
+}
+
+/// What is known of the server of the newest connection.
+#[derive(Debug, Default)]
+struct Newest {
+    /// The connections before it are counted too.
+    number: u64,
+    host: String,
+    port: u16,
+    /// The first bytes that the server has sent.
+    first: Vec<u8>,
+    /// Whether the server has answered a request, over this connection or the ones before it.
+    has_answered: bool,
+}
+
+impl Newest {
+    fn is_of(&self, url: &Uri) -> bool {
+        let host = url.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let usual = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        host.eq_ignore_ascii_case(&self.host) && url.port_u16().unwrap_or(usual) == self.port
+    }
 }
 
 impl Wire {
@@ -34,19 +60,55 @@ impl Wire {
         [&self.received, &self.sent].map(|bytes| bytes.load(Ordering::Relaxed))
     }
 
-    /// Returns what the server of the newest connection speaks without TLS, if that is known.
-    pub(crate) fn speech(&self) -> Option<Speech> {
-        Speech::recognize(&self.first.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Returns what the server of a URL speaks without TLS, if that is known: the newest connection
+    /// is to that server.
+    pub(crate) fn speech(&self, url: &Uri) -> Option<Speech> {
+        let newest = self.newest();
+        Speech::recognize(&newest.first).filter(|_| newest.is_of(url))
     }
 
-    /// Returns whether the server of the newest connection has sent nothing.
-    pub(crate) fn is_mute(&self) -> bool {
-        let first = self.first.lock();
-        first.unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Returns whether the newest connection is to the server of a URL, which has sent nothing.
+    pub(crate) fn is_mute(&self, url: &Uri) -> bool {
+        let newest = self.newest();
+        newest.first.is_empty() && newest.is_of(url)
     }
 
-    fn change_first(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        change(&mut self.first.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Keeps that the server of a URL has answered.
+    pub(crate) fn answered(&self, url: &Uri) {
+        let mut newest = self.newest();
+        newest.has_answered |= newest.is_of(url);
+    }
+
+    /// Returns whether the server of a URL has answered, so that it speaks the right protocol.
+    pub(crate) fn has_answered(&self, url: &Uri) -> bool {
+        let newest = self.newest();
+        newest.has_answered && newest.is_of(url)
+    }
+
+    /// Begins a connection. Returns its number.
+    fn begin(&self, host: &str, port: u16) -> u64 {
+        let mut newest = self.newest();
+        let is_other = newest.host != host || newest.port != port;
+        *newest = Newest {
+            number: newest.number + 1,
+            host: host.to_owned(),
+            port,
+            first: Vec::new(),
+            has_answered: newest.has_answered && !is_other,
+        };
+        newest.number
+    }
+
+    /// Keeps some of the first bytes of a connection.
+    fn begins_with(&self, number: u64, bytes: &[u8]) {
+        let mut newest = self.newest();
+        if newest.number == number {
+            newest.first.extend_from_slice(bytes);
+        }
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,6 +125,7 @@ pub(crate) struct Tcp {
 
 impl Dial for Tcp {
     fn dial(&self, host: &str, port: u16) -> Dialing {
+        let number = self.wire.begin(host, port);
         let route = self.routes.iter().find_map(|route| route.of(host, port));
         let (host, port) = route.unwrap_or((host, port));
         let (host, verbose) = (host.to_owned(), self.verbose);
@@ -74,10 +137,10 @@ impl Dial for Tcp {
             if verbose {
                 wire::note(format_args!("connected to {}", io.peer_addr()?));
             }
-            wire.change_first(Vec::clear);
             let counted = Counted {
                 io,
                 wire,
+                number,
                 early: FIRST,
                 _open: open,
             };
@@ -90,6 +153,7 @@ impl Dial for Tcp {
 struct Counted {
     io: TcpStream,
     wire: Arc<Wire>,
+    number: u64,
     /// How many of the first bytes are still to come.
     early: usize,
     _open: mpsc::Sender<()>,
@@ -121,7 +185,7 @@ impl AsyncRead for Counted {
         if early > 0 {
             self.early -= early;
             let first = &buffer.filled()[before..before + early];
-            self.wire.change_first(|kept| kept.extend_from_slice(first));
+            self.wire.begins_with(self.number, first);
         }
         self.wire
             .received
@@ -159,5 +223,32 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_known_of_that_server_alone() {
+        let wire = Wire::default();
+        let [one, other] =
+            ["http://[::1]:8080/x", "http://A.test/"].map(|url| url.parse().unwrap());
+        let first = wire.begin("::1", 8080);
+        assert!(wire.is_mute(&one) && !wire.is_mute(&other));
+        wire.answered(&one);
+        wire.answered(&other);
+        let second = wire.begin("::1", 8080);
+        wire.begins_with(first, b"\x80\x03\0\x04\0");
+        wire.begins_with(second, b"HTTP/1.1 503");
+        assert_eq!(wire.speech(&one), Some(Speech::Http1));
+        assert_eq!(wire.speech(&other), None);
+        assert!(wire.has_answered(&one) && !wire.has_answered(&other));
+        let third = wire.begin("a.test", 80);
+        wire.begins_with(third, b"\x80\x03\0\x04\0");
+        assert_eq!(wire.speech(&other), Some(Speech::Spdy3));
+        assert_eq!(wire.speech(&one), None);
+        assert!(!wire.has_answered(&one) && !wire.has_answered(&other));
     }
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    future::pending,
     io,
     pin::{Pin, pin},
     sync::{
@@ -205,6 +206,50 @@ async fn a_request_that_was_certainly_not_processed_is_sent_again() {
     server.await.unwrap();
 }
 
+/// A load balancer may answer in another protocol while its server restarts. The server
+/// has spoken the right one before, so another attempt is worth it.
+#[tokio::test]
+async fn a_server_that_has_answered_is_asked_again_after_another_protocol() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let redirect = any(async || {
+            let response = Response::builder().status(302).header("location", "/next");
+            response.body(Body::empty()).unwrap()
+        });
+        let app = Router::new().route("/", redirect);
+        let lost = Arc::new(Notify::new());
+        let loses = Arc::clone(&lost);
+        let next = any(async move || {
+            loses.notify_one();
+            pending::<()>().await;
+        });
+        let first = app.clone().route("/next", next);
+        let (io, _) = listener.accept().await.unwrap();
+        tokio::select! {
+            _ = Builder::new().serve_connection(io, Version::V3_1, first) => return,
+            () = lost.notified() => {}
+        }
+        let (mut io, _) = listener.accept().await.unwrap();
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        io.write_all(answer).await.unwrap();
+        _ = io.read(&mut [0; 1000]).await;
+        drop(io);
+        let app = app.route("/next", any(async || "here\n"));
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let session = Builder::new().serve_connection(io, Version::V3_1, app.clone());
+            _ = session.await;
+        }
+    });
+    let words = ["get", "-L", "--retry", "2", "--retry-delay", "1ms", &url];
+    let ran = run(&words).await;
+    assert_eq!((ran.code, &*ran.stdout), (0, &b"here\n"[..]), "{ran:?}");
+    let why = "the server speaks HTTP/1.1 and not ";
+    assert!(ran.stderr.contains(why), "{ran:?}");
+    server.abort();
+}
+
 /// A body that fails 100 ms after its first piece.
 #[derive(Default)]
 struct Broken(Option<Pin<Box<Sleep>>>);
@@ -339,7 +384,7 @@ async fn a_response_that_is_too_short_is_a_failure() {
             let mut send = reply.send_reply(head, false).unwrap();
             send.send_data(Bytes::from_static(b"beginning"), true)
                 .unwrap();
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         });
         let ran = run(&[
             "get",

@@ -51,6 +51,7 @@ impl Requests {
         }
         let response = self.client.send(request).await;
         let response = response.map_err(|error| self.refused(&url, &error))?;
+        self.wire.answered(&url);
         if self.verbose {
             wire::received(protocol(&response), &response);
         }
@@ -64,9 +65,13 @@ impl Requests {
             _ => (Exit::Exchange, Again::Perhaps),
         };
         match self.foreign(url) {
+            // A server that has answered before may do so again.
+            Some(foreign) if self.wire.has_answered(url) => {
+                Failure::new(exit, foreign).again(again)
+            }
             Some(foreign) => Failure::new(exit, foreign),
             None if exit == Exit::Exchange && !error.is_timeout() => {
-                Failure::new(exit, self.heard(reason(error))).again(again)
+                Failure::new(exit, self.heard(url, reason(error))).again(again)
             }
             None => Failure::new(exit, reason(error)).again(again),
         }
@@ -74,9 +79,9 @@ impl Requests {
 
     /// Adds to the reason of a failure what a server that has closed the connection without a word
     /// may mean by that.
-    pub(crate) fn heard(&self, reason: String) -> String {
+    pub(crate) fn heard(&self, url: &Uri, reason: String) -> String {
         match self.plain {
-            plain @ (Protocol::Spdy(_) | Protocol::Http2) if self.wire.is_mute() => {
+            plain @ (Protocol::Spdy(_) | Protocol::Http2) if self.wire.is_mute(url) => {
                 format!(
                     "{reason}: the server has sent nothing, so it might not speak {plain} without \
                      TLS: try --http1 or https://"
@@ -90,7 +95,7 @@ impl Requests {
     /// speaks another protocol. A proxy speaks first, so nothing is known of a server behind it.
     pub(crate) fn foreign(&self, url: &Uri) -> Option<String> {
         let is_direct = url.scheme_str() == Some("http") && self.proxy(url).is_none();
-        let speech = self.wire.speech().filter(|_| is_direct)?;
+        let speech = self.wire.speech(url).filter(|_| is_direct)?;
         speech.instead_of(self.plain)
     }
 

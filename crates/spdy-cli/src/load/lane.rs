@@ -78,8 +78,9 @@ impl Lane {
         match outcome {
             Outcome::Answered(answer) => Ok(answer),
             Outcome::Failed(reason) => {
-                let foreign = self.requests.foreign(request.uri());
-                let reason = foreign.unwrap_or_else(|| self.requests.heard(reason));
+                let url = request.uri();
+                let foreign = self.requests.foreign(url);
+                let reason = foreign.unwrap_or_else(|| self.requests.heard(url, reason));
                 Err(Failure::new(Exit::Exchange, reason))
             }
             Outcome::Unsent => self.by_client(request).await,
