@@ -7,15 +7,19 @@ use std::{
 
 use http::HeaderValue;
 
-use super::upload::{Part, contents};
-use crate::failure::{Exit, Failure};
+use super::upload::{Part, memory};
+use crate::{
+    failure::{Exit, Failure},
+    whole::{Memory, plain},
+};
 
 /// Returns the content type and the parts of a body with these fields.
 pub(super) fn encode(fields: &[String]) -> Result<(HeaderValue, Vec<Part>), Failure> {
     let boundary = format!("spdy-{:016x}{:016x}", random(), random());
     let mut parts = Vec::new();
+    let mut memory = memory();
     for field in fields {
-        let (head, content) = part(field)?;
+        let (head, content) = part(field, &mut memory)?;
         let head = format!("--{boundary}\r\n{head}\r\n\r\n");
         parts.extend([text(head), content, text("\r\n".into())]);
     }
@@ -26,7 +30,7 @@ pub(super) fn encode(fields: &[String]) -> Result<(HeaderValue, Vec<Part>), Fail
 }
 
 /// Returns the header fields and the content of a field.
-fn part(field: &str) -> Result<(String, Part), Failure> {
+fn part(field: &str, memory: &mut Memory) -> Result<(String, Part), Failure> {
     let (name, value) = field.split_once('=').ok_or_else(|| {
         let message = format!("--form {field} must have the form NAME=VALUE");
         Failure::new(Exit::Usage, message)
@@ -38,11 +42,10 @@ fn part(field: &str) -> Result<(String, Part), Failure> {
         let kind = kind.unwrap_or("application/octet-stream");
         (Part::at(path.into()), Some(filename), Some(kind))
     } else if let Some(path) = value.strip_prefix('<') {
-        (
-            Part::Bytes(contents(path)?.into()),
-            filename.map(str::to_owned),
-            kind,
-        )
+        let mut bytes = Vec::new();
+        memory.read(Path::new(path), &mut bytes, plain)?;
+        let content = Part::Bytes(bytes.into());
+        (content, filename.map(str::to_owned), kind)
     } else {
         (text(value.to_owned()), filename.map(str::to_owned), kind)
     };

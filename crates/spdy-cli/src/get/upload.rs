@@ -27,7 +27,7 @@ use crate::{
     failure::{Exit, Failure},
     flags::Sent,
     origin::percent_encoded,
-    whole::whole,
+    whole::{Memory, plain, whole},
 };
 
 /// The body of a request that is sent.
@@ -181,15 +181,32 @@ impl Part {
 
 /// Returns what all the options for data describe, or `None` without such an option.
 fn data(sent: &Sent) -> Result<Option<Vec<u8>>, Failure> {
-    let texts = sent.data.iter().map(|data| read(data, true));
-    let binary = sent.data_binary.iter().map(|data| read(data, false));
-    let encoded = sent.data_urlencode.iter().map(|data| encode(data));
-    let pieces: Vec<_> = texts
-        .chain(binary)
-        .chain(encoded)
-        .collect::<Result<_, _>>()?;
-    Ok((!pieces.is_empty()).then(|| pieces.join(&b'&')))
+    let texts = sent.data.iter().map(|data| (data, put_text as Put));
+    let binary = sent
+        .data_binary
+        .iter()
+        .map(|data| (data, put_binary as Put));
+    let encoded = sent
+        .data_urlencode
+        .iter()
+        .map(|data| (data, put_encoded as Put));
+    let mut memory = memory();
+    let mut all: Option<Vec<u8>> = None;
+    for (data, put) in texts.chain(binary).chain(encoded) {
+        let bytes = match &mut all {
+            Some(bytes) => {
+                bytes.push(b'&');
+                bytes
+            }
+            None => all.insert(Vec::new()),
+        };
+        put(data, bytes, &mut memory)?;
+    }
+    Ok(all)
 }
+
+/// Puts what an option describes behind the bytes.
+type Put = fn(&str, &mut Vec<u8>, &mut Memory) -> Result<(), Failure>;
 
 /// Returns the data for the query of a URL, if `--get` wants them there.
 pub(super) fn query(sent: &Sent) -> Result<Option<String>, Failure> {
@@ -198,40 +215,72 @@ pub(super) fn query(sent: &Sent) -> Result<Option<String>, Failure> {
     text.map_err(|error| Failure::local("the data for the URL is no text", &error))
 }
 
-/// Returns the bytes that `--data-urlencode` describes: a text or the contents of a file, which are
-/// encoded, and a name before them.
-fn encode(data: &str) -> Result<Vec<u8>, Failure> {
-    let split = data
-        .split_once('=')
-        .map(|(name, text)| (name, Ok(text.into())));
-    let split = split.or_else(|| {
-        let (name, file) = data.split_once('@')?;
-        Some((name, contents(file)))
-    });
-    let (name, content) = split.unwrap_or_else(|| ("", Ok(data.into())));
-    let text = percent_encoded(&content?).replace("%20", "+");
-    let equals = if name.is_empty() { "" } else { "=" };
-    Ok([name, equals, &text].concat().into())
+/// `--data-urlencode`: a text or the contents of a file, which are encoded, and a name before them.
+fn put_encoded(data: &str, bytes: &mut Vec<u8>, memory: &mut Memory) -> Result<(), Failure> {
+    let (name, text, file) = match data.split_once('=') {
+        Some((name, text)) => (name, text, None),
+        None => match data.split_once('@') {
+            Some((name, file)) => (name, "", Some(file)),
+            None => ("", data, None),
+        },
+    };
+    bytes.extend_from_slice(name.as_bytes());
+    if !name.is_empty() {
+        bytes.push(b'=');
+    }
+    encode(bytes, text.as_bytes());
+    match file {
+        Some(file) => memory.read(Path::new(file), bytes, encode),
+        None => Ok(()),
+    }
 }
 
-/// Returns the bytes that `--data` describes: a text, or `@` and the name of a file. As in curl, a
-/// file that is text loses its line breaks and zeros.
-fn read(data: &str, is_text: bool) -> Result<Vec<u8>, Failure> {
-    let Some(name) = data.strip_prefix('@') else {
-        return Ok(data.into());
-    };
-    let mut bytes = contents(name)?;
-    if is_text {
-        bytes.retain(|byte| !matches!(byte, b'\r' | b'\n' | 0));
+fn encode(bytes: &mut Vec<u8>, piece: &[u8]) {
+    let text = percent_encoded(piece).replace("%20", "+");
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// `--data`: a text, or `@` and the name of a file. As in curl, a file that is text loses its line
+/// breaks and zeros.
+fn put_text(data: &str, bytes: &mut Vec<u8>, memory: &mut Memory) -> Result<(), Failure> {
+    put(data, bytes, memory, |bytes, piece| {
+        let kept = piece
+            .iter()
+            .filter(|byte| !matches!(byte, b'\r' | b'\n' | 0));
+        bytes.extend(kept);
+    })
+}
+
+fn put_binary(data: &str, bytes: &mut Vec<u8>, memory: &mut Memory) -> Result<(), Failure> {
+    put(data, bytes, memory, plain)
+}
+
+fn put(
+    data: &str,
+    bytes: &mut Vec<u8>,
+    memory: &mut Memory,
+    append: impl Fn(&mut Vec<u8>, &[u8]),
+) -> Result<(), Failure> {
+    match data.strip_prefix('@') {
+        Some(name) => memory.read(Path::new(name), bytes, append),
+        None => {
+            bytes.extend_from_slice(data.as_bytes());
+            Ok(())
+        }
     }
-    Ok(bytes)
 }
 
 /// Returns the contents of a file, or of standard input if its name is `-`.
 pub(crate) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
-    let cure = "spdy get --upload-file sends a file while it is read";
-    whole(Path::new(name), cure)
+    whole(Path::new(name), CURE)
 }
+
+/// Returns the memory for the body of a request.
+pub(super) const fn memory() -> Memory {
+    Memory::new(CURE)
+}
+
+const CURE: &str = "spdy get --upload-file sends a file while it is read";
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
