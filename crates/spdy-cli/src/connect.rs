@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http::Uri;
 use rustls::ClientConfig;
 use spdy_tower::{
     Protocol,
@@ -98,6 +99,12 @@ impl Connector {
         self.connector = self.connector.proxies(move |url| chosen.of(url));
         self.proxies = Some(proxies);
         self
+    }
+
+    /// Returns whether requests for a URL go through a proxy.
+    pub(crate) fn has_proxy(&self, url: &Uri) -> bool {
+        let proxies = self.proxies.as_ref();
+        proxies.is_some_and(|proxies| matches!(proxies.of(url), Ok(Some(_))))
     }
 
     /// Sets the receive windows, in bytes, of each stream and of the session.

@@ -67,14 +67,24 @@ impl Flags {
 
 /// Hides what may be a user and a password in the value that an error is about.
 fn without_secret(mut error: Error) -> Error {
-    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
-        && let Some((_, host)) = value.rsplit_once('@')
-    {
-        let hidden = ContextValue::String(format!("***@{host}"));
-        error.insert(ContextKind::InvalidValue, hidden);
-    }
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
+        return error;
+    };
+    let is_secret = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => SECRETS.iter().any(|secret| name.starts_with(secret)),
+        _ => false,
+    };
+    let hidden = match value.rsplit_once('@') {
+        _ if is_secret => "***".to_owned(),
+        Some((_, host)) => format!("***@{host}"),
+        None => return error,
+    };
+    error.insert(ContextKind::InvalidValue, ContextValue::String(hidden));
     error
 }
+
+/// The options of which a wrong value may be a secret.
+const SECRETS: [&str; 3] = ["--user ", "--proxy-user ", "--header "];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -104,6 +114,9 @@ pub(crate) struct Get {
     pub(crate) location: bool,
 
     /// Maximum time for all requests, for example 10, 1.5s or 2m
+    ///
+    /// A command that waits for another program then, which does not read its output or write its
+    /// input, ends a second later.
     #[arg(short, long, value_name = "TIME", value_parser = values::time)]
     pub(crate) max_time: Option<Duration>,
 
@@ -262,6 +275,13 @@ pub(crate) struct Received {
     /// Write one line of JSON for each response; bodies are written only to files
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Received {
+    /// Returns whether messages are shown.
+    pub(crate) const fn is_loud(&self) -> bool {
+        !self.silent || self.show_error
+    }
 }
 
 /// Measures round-trip times with PING frames
@@ -432,15 +452,18 @@ pub(crate) struct Reach {
     #[arg(long)]
     pub(crate) upgrade: bool,
 
-    /// Accept any server certificate
+    /// Accept any certificate of the server, and of a proxy with https://
     #[arg(long, short = 'k')]
     pub(crate) insecure: bool,
 
-    /// Trust only the certificates in this PEM file, instead of those of the system
+    /// Trust only the certificates in this PEM file, instead of those of the system, also for a
+    /// proxy with https://
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub(crate) cacert: Option<PathBuf>,
 
     /// Certificate of the client: a PEM file with its chain, and the key unless --key names it
+    ///
+    /// A proxy with https:// gets it too, if it asks for one.
     #[arg(short = 'E', long, value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,
 
@@ -577,6 +600,22 @@ mod tests {
             let error = Flags::try_parse_from(words.split(' ')).unwrap_err();
             let error = without_secret(error).to_string();
             assert!(!error.contains("sec") && error.contains("***@"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_value_that_may_be_a_secret() {
+        for words in [
+            "spdy get -u secret http://a/",
+            "spdy get --user=me@secret http://a/",
+            "spdy get -U secret http://a/",
+            "spdy ping --proxy-user secret http://a/",
+            "spdy get -H secret http://a/",
+            "spdy load -H a:\tsecret\u{1} http://a/",
+        ] {
+            let error = Flags::try_parse_from(words.split(' ')).unwrap_err();
+            let error = without_secret(error).to_string();
+            assert!(!error.contains("sec") && error.contains("'***'"), "{error}");
         }
     }
 

@@ -34,7 +34,7 @@ use crate::{
     connect::{Connection, Connector},
     failure::{Again, Exit, Failure, note},
     flags::Get,
-    interrupt::Interrupt,
+    interrupt::{Interrupt, Last, TIMED_OUT},
     origin::{Origin, Url},
     proxies::Proxies,
 };
@@ -82,7 +82,10 @@ struct Work {
 
 impl Work {
     fn new(get: Get) -> Result<Self, Failure> {
-        let interrupt = Interrupt::listen();
+        // What follows may wait for other programs: standard input, a pipe.
+        let deadline = get.max_time.map(|time| Instant::now() + time);
+        let is_loud = get.received.is_loud();
+        let interrupt = Interrupt::listen_until(deadline.map(|at| Last { at, is_loud }));
         let urls = urls(&get)?;
         let files = files(&get)?;
         let upload = Upload::new(&get.sent)?.map(Arc::new);
@@ -101,7 +104,7 @@ impl Work {
         let has_files = files.iter().any(Option::is_some) || get.sent.upload_file.is_some();
         Ok(Self {
             progress: Progress::new(has_files && !get.reach.verbose && !get.received.silent),
-            deadline: get.max_time.map(|time| Instant::now() + time),
+            deadline,
             turns: Turns::default(),
             interrupt,
             connector,
@@ -182,7 +185,7 @@ impl Work {
         };
         tokio::select! {
             outcome = work => Ok(outcome),
-            () = late => Err(Failure::new(Exit::Exchange, "timed out by --max-time")),
+            () = late => Err(Failure::new(Exit::Exchange, TIMED_OUT)),
             () = self.interrupt.heard() => Err(Failure::new(Exit::Interrupted, "interrupted")),
         }
     }

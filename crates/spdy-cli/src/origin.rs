@@ -138,7 +138,10 @@ fn invalid(text: &str) -> &'static str {
 
 /// Replaces the user and the password of a URL.
 pub(crate) fn without_user(url: &str) -> String {
-    let start = url.find("://").map_or(0, |colon| colon + 3);
+    let start = match url.find("://") {
+        _ if url.starts_with("//") => 2,
+        found => found.map_or(0, |colon| colon + 3),
+    };
     let (scheme, rest) = url.split_at(start);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rfind('@') {
@@ -210,7 +213,8 @@ mod tests {
         for (url, expected) in [
             ("http://u:p@a.test/x@y", "http://***@a.test/x@y"),
             ("http://u@p@a.test?x", "http://***@a.test?x"),
-            ("//u:p@a.test", "//u:p@a.test"),
+            ("//u:p@a.test", "//***@a.test"),
+            ("//a.test/x://u:p@b", "//a.test/x://u:p@b"),
             ("http://a.test/x@y", "http://a.test/x@y"),
             ("/x?a://b@c", "/x?a://***@c"),
         ] {

@@ -39,7 +39,10 @@ type Found = Result<Option<Proxy>, ConnectorError>;
 impl Proxies {
     /// Takes the proxies of the flags, or else those of the environment.
     pub(crate) fn new(via: &Via) -> Self {
-        Self::of_variables(via, |name| env::var(name).ok())
+        // What is not text names no proxy, as any other wrong value.
+        Self::of_variables(via, |name| {
+            Some(env::var_os(name)?.to_string_lossy().into_owned())
+        })
     }
 
     /// The program of a CGI server gets a field `proxy` of a client as HTTP_PROXY. So, as in curl,

@@ -398,6 +398,9 @@ fn help_names_the_exit_status() {
     ] {
         assert!(help.contains(word), "{help}");
     }
+    let get = spdy(&["get", "--help"]).success();
+    let what = "Accept any certificate of the server, and of a proxy with https://";
+    assert!(get.contains(what), "{get}");
     let load = spdy(&["load", "--help"]).success();
     assert!(load.contains("--body <BYTES>"), "{load}");
     for (words, message) in [

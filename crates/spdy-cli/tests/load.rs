@@ -453,7 +453,10 @@ fn values_of_options_are_explained() {
             "must be a number of requests, or a time with a unit, such as 2s",
         ),
         (["-n", "-1"], "must be a whole number from 1 to 4294967295"),
-        (["--body", "1e3"], "must be a whole number of up to 32 bits"),
+        (
+            ["--body", "1e3"],
+            "must be a whole number from 0 to 1073741824",
+        ),
         (["--durration", "5"], "--duration"),
     ] {
         let ran = spdy(&["load", words[0], words[1], "http://a/"]);

@@ -252,6 +252,26 @@ async fn what_a_proxy_refuses_is_one_sentence_with_the_cure() {
     assert!(ran.failure(3).ends_with(why), "{ran:?}");
 }
 
+/// It is not as if there were no variable.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_variable_that_is_no_text_names_no_proxy() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let (server, url) = start().await;
+    let mut tool = tool();
+    let value = OsStr::from_bytes(b"http://127.0.0.1:1\xff");
+    tool.args(["get", &url]).env("http_proxy", value);
+    let output = spawn_blocking(move || tool.output().unwrap());
+    let ran = Ran::from(output.await.unwrap());
+    assert!(
+        ran.failure(3)
+            .contains("the proxy is no http:// or https:// URL"),
+        "{ran:?}"
+    );
+    assert_eq!(server.end().await.cut, 0);
+}
+
 /// A failure of a proxy that may pass is tried again, and one that stays is not.
 #[tokio::test]
 async fn a_proxy_that_may_reach_the_server_later_is_asked_again() {

@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) file: Option<PathBuf>,
     pub(super) exit: Exit,
     pub(super) error: String,
+    /// Whether a proxy sends the request on, so that it can answer in place of the server.
+    pub(super) is_forwarded: bool,
     pub(super) start: Instant,
     /// The time until the response had arrived, or had failed.
     pub(super) took: Duration,
@@ -69,6 +71,7 @@ impl Facts {
             file,
             exit: Exit::Success,
             error: String::new(),
+            is_forwarded: false,
             start: Instant::now(),
             took: Duration::ZERO,
         }
@@ -83,7 +86,7 @@ impl Facts {
         let status = self.head.as_ref().map(|head| head.status);
         let message = match status.filter(|status| status.as_u16() >= 400) {
             None => return Ok(()),
-            Some(status @ StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+            Some(status @ StatusCode::PROXY_AUTHENTICATION_REQUIRED) if self.is_forwarded => {
                 format!("the proxy answers {status}: {WANTS_USER}")
             }
             Some(status) => format!("the server answers {status}"),

@@ -54,6 +54,6 @@ impl Work {
     }
 
     pub(super) const fn is_loud(&self) -> bool {
-        !self.get.received.silent || self.get.received.show_error
+        self.get.received.is_loud()
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE, USER_AGENT,
     },
@@ -23,7 +23,14 @@ impl Work {
             (None, None) => Method::GET,
         };
         let url = self.get.urls[place].to_string();
-        Facts::new(url, method, self.files[place].clone())
+        let mut facts = Facts::new(url, method, self.files[place].clone());
+        facts.is_forwarded = self.is_forwarded(&self.urls[place].uri);
+        facts
+    }
+
+    fn is_forwarded(&self, url: &Uri) -> bool {
+        let has_tunnel = !self.get.http1 || self.get.via.proxytunnel;
+        !has_tunnel && url.scheme_str() == Some("http") && self.connector.has_proxy(url)
     }
 
     /// Returns the byte at which the download of a URL begins.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use http::{Request, Response, header::LOCATION};
+use http::{Method, Request, Response, StatusCode, header::LOCATION};
 use spdy_tower::client::ResponseBody;
 use tower::{ServiceExt, service_fn};
 use tower_http::follow_redirect::{
@@ -37,15 +37,14 @@ impl Work {
         let response = loop {
             let sent = self.send(place, requests, start, facts).await;
             match passing(&sent, facts) {
-                Some((why, asked)) if is_repeatable => {
+                Some((why, asked)) if is_repeatable && retries.left > 0 => {
+                    // The server need not send the rest meanwhile.
+                    drop(sent);
                     let why = format!("{}: {why}", facts.url);
-                    if self.again(&mut retries, &why, asked).await {
-                        continue;
-                    }
+                    self.again(&mut retries, &why, asked).await;
                 }
-                _ => {}
+                _ => break sent?,
             }
-            break sent?;
         };
         self.receive(place, response, start, facts).await
     }
@@ -90,7 +89,7 @@ impl Work {
             let response = following.oneshot(request).await?;
             let effective = response.extensions().get::<RequestUri>();
             facts.effective = effective.map(|uri| uri.0.clone());
-            self.check_followed(&response, unopened.get())?;
+            self.check_followed(&response, unopened.get(), &facts.method)?;
             response
         } else {
             requests.send(request).await?
@@ -109,13 +108,21 @@ impl Work {
         &self,
         response: &Response<B>,
         unopened: Option<&Failure>,
+        method: &Method,
     ) -> Result<(), Failure> {
         let asks = matches!(response.status().as_u16(), 301..=303 | 307 | 308);
         let Some(location) = response.headers().get(LOCATION).filter(|_| asks) else {
             return Ok(());
         };
         let location = String::from_utf8_lossy(location.as_bytes());
-        let once = self.upload.as_ref().and_then(|upload| upload.once());
+        // After these a GET without a body follows.
+        let is_without = match response.status() {
+            StatusCode::SEE_OTHER => true,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => *method == Method::POST,
+            _ => false,
+        };
+        let upload = self.upload.as_ref().filter(|_| !is_without);
+        let once = upload.and_then(|upload| upload.once());
         let failure = match (once, unopened) {
             (_, Some(unopened)) => unopened.clone(),
             (Some(what), _) => {

@@ -1,19 +1,19 @@
 //! Pipes that are sent, and Ctrl-C in each phase of a request.
 
-use std::{fs, process::Command, thread};
-#[cfg(target_os = "linux")]
 use std::{
-    io::Read,
-    net::TcpListener,
-    process::{Child, Stdio},
+    fs,
+    process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
+#[cfg(target_os = "linux")]
+use std::{io::Read, net::TcpListener};
 
 #[cfg(target_os = "linux")]
-use super::common::{Ran, interrupt, tool};
+use super::common::interrupt;
 use super::{
     PROTOCOLS,
-    common::{directory, run},
+    common::{Ran, directory, run, tool},
     get_by, start,
 };
 
@@ -75,6 +75,49 @@ async fn a_pipe_is_sent_once_and_to_one_url() {
     let why = "timed out by --max-time before the response";
     assert!(ran.failure(1).ends_with(why), "{ran:?}");
     assert_eq!(server.end().await.cut, 0);
+}
+
+/// A redirect that leads nowhere is not the fault of the pipe, which is not sent again after it.
+#[tokio::test]
+async fn a_redirect_of_a_pipe_to_no_url_is_named() {
+    let (server, url) = start().await;
+    let pipe = pipe("habits-pipe-nowhere");
+    let nowhere = url("/nowhere");
+    let writes = fill(&pipe);
+    let words = ["-L", "-X", "POST", "-T", &pipe, &nowhere];
+    let ran = get_by(&[], &words).await;
+    let why = format!("{nowhere}: redirect to http://[::1/: that is no valid URL");
+    assert_eq!(ran.failure(1), why);
+    writes.join().unwrap();
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The time of the user is over also while the tool waits for what another program writes.
+#[test]
+fn max_time_ends_a_command_whose_input_does_not_end() {
+    let mut child = tool()
+        .args(["get", "-m", "300ms", "-d@-", "http://127.0.0.1:1/"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take();
+    let ran = Ran::from(ended(child));
+    assert_eq!(ran.failure(1), "timed out by --max-time");
+    drop(input);
+}
+
+/// Waits for the tool, which ends by itself. A tool that does not is ended, and fails the test.
+pub(crate) fn ended(mut child: Child) -> std::process::Output {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Interrupts the tool in a phase from which it does not go on. Returns its last line.

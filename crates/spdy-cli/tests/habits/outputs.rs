@@ -5,13 +5,13 @@ use std::{fs, io::Read, process::Stdio, thread, time::Duration};
 #[cfg(unix)]
 use flate2::read::GzDecoder;
 
-#[cfg(unix)]
-use super::first_of_gzip;
 use super::{
     PROTOCOLS,
     common::{Ran, Site, directory, interrupt, run, tool},
     get_by, start,
 };
+#[cfg(unix)]
+use super::{ends::ended, first_of_gzip};
 
 #[tokio::test]
 async fn a_download_is_continued_at_the_end_of_its_file() {
@@ -147,6 +147,23 @@ fn ctrl_c_ends_a_command_whose_output_is_not_read() {
     drop(output);
 }
 
+/// And so does the time of the user.
+#[cfg(unix)]
+#[test]
+fn max_time_ends_a_command_whose_output_is_not_read() {
+    let site = Site::start("habits-unread-time");
+    let mut child = tool()
+        .args(["get", "-m", "300ms", &site.http("/bytes/50000000")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = child.stdout.take().unwrap();
+    let ran = Ran::from(ended(child));
+    assert_eq!(ran.failure(1), "timed out by --max-time");
+    drop(output);
+}
+
 #[tokio::test]
 async fn messages_are_hidden_by_silent_and_shown_by_show_error() {
     let url = "http://127.0.0.1:1/";
@@ -236,6 +253,11 @@ async fn the_body_of_an_error_is_not_written_if_the_user_wants_that() {
         let told = ran.json().remove(0);
         assert_eq!(told["status"], 404);
         assert_eq!(told["error"], "the server answers 404 Not Found");
+        // A server without a proxy can have this status too.
+        let asks = url("/status/407");
+        let ran = get_by(protocol, &["-f", &asks]).await;
+        let message = format!("{asks}: the server answers 407 Proxy Authentication Required");
+        assert_eq!(ran.failure(5), message);
         get_by(protocol, &["-f", &url("/status/302")])
             .await
             .success();

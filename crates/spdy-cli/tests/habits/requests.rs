@@ -1,10 +1,13 @@
 //! What is sent, and how often: heads, redirects, other attempts, the time of the user.
 
-use std::{fs, io::Read, net::TcpListener, thread};
+use std::{fs, io::Read, net::TcpListener, sync::Arc, thread, time::Duration};
+
+use axum::{Router, body::Body, http::StatusCode, routing::any};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     PROTOCOLS,
-    common::{directory, run},
+    common::{Running, directory, run, tool},
     get_by, start,
 };
 
@@ -144,6 +147,41 @@ async fn passing_failures_are_tried_again() {
     .await;
     assert_eq!(ran.code, 3);
     assert_eq!(ran.stderr.matches("trying again").count(), 3, "{ran:?}");
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// A body that tells when it is dropped.
+struct Held(Arc<Notify>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// A response that is not wanted is not kept until the next attempt.
+#[tokio::test]
+async fn a_response_ends_before_the_pause() {
+    let dropped = Arc::new(Notify::new());
+    let drops = Arc::clone(&dropped);
+    let app = Router::new().fallback(any(async move || {
+        let held = Held(Arc::clone(&drops));
+        let body = futures_util::stream::unfold(held, async |held| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Ok::<_, std::io::Error>("more"), held))
+        });
+        (StatusCode::SERVICE_UNAVAILABLE, Body::from_stream(body))
+    }));
+    let server = Running::start(app).await;
+    for protocol in PROTOCOLS {
+        let url = format!("http://{}/", server.address);
+        let words = ["get", "-s", "--retry", "1", "--retry-delay", "1h", &url];
+        let mut child = tool().args(words).args(protocol).spawn().unwrap();
+        let ends = timeout(Duration::from_secs(60), dropped.notified()).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ends.unwrap_or_else(|_| panic!("{protocol:?} keeps the response"));
+    }
     assert_eq!(server.end().await.cut, 0);
 }
 
