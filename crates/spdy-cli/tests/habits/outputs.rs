@@ -160,7 +160,11 @@ fn max_time_ends_a_command_whose_output_is_not_read() {
         .unwrap();
     let output = child.stdout.take().unwrap();
     let ran = Ran::from(ended(child));
-    assert_eq!(ran.failure(1), "timed out by --max-time");
+    // On a slow machine the time can be over before the response.
+    assert!(
+        ran.failure(1).contains("timed out by --max-time"),
+        "{ran:?}"
+    );
     drop(output);
 }
 
