@@ -41,15 +41,15 @@ struct Given {
     /// The file is in PEM form. By default the authorities are those that the system trusts. A
     /// certificate that its application has signed itself can be in the file, too. Certificates
     /// have to name the host of their URL.
-    #[arg(long, value_name = "FILE", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "FILE", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_ca: Option<PathBuf>,
 
     /// Seconds that the application can be silent before its request fails
-    #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_timeout: NonZeroU32,
 
     /// Maximum number of connections to each URL of --proxy; further requests wait
-    #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_connections: NonZeroU32,
 
     /// Seconds that an application which refuses connections is asked again; 0 asks once
@@ -57,7 +57,7 @@ struct Given {
     /// An application that starts again refuses connections for a while. A request waits for it
     /// while all URLs fail and one of them refuses, and fails with 502 after this time. Getting a
     /// connection takes at most 5 seconds, so with 5 or more the failure can be 504.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_retry: u32,
 
     /// Connects that fail in a row until a URL of --proxy is left out; 0 leaves none out
@@ -65,30 +65,30 @@ struct Given {
     /// A connect fails if it is refused, ends with an error or is not open in its part of the 5
     /// seconds, which all URLs share. Responses do not count. If all URLs are left out, all are
     /// tried.
-    #[arg(long, value_name = "NUMBER", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_down_after: u32,
 
     /// Seconds that such a URL is left out before one request tries it
-    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_down_for: NonZeroU32,
 
     /// Seconds in which nothing moves after an upgrade, such as WebSocket, until it is closed
     ///
     /// It also limits how long a side can take without reading. --idle-timeout, --write-timeout and
     /// --proxy-timeout do not apply after an upgrade.
-    #[arg(long, value_name = "SECONDS", default_value = "3600", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "SECONDS", default_value = "3600", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     upgrade_timeout: NonZeroU32,
 
     /// Maximum number of bytes in the body of a request; longer ones are answered with 413
     ///
     /// By default there is no limit. Bodies pass through without being held.
-    #[arg(long, value_name = "BYTES", requires = "proxy", help_heading = PROXY)]
+    #[arg(long, value_name = "BYTES", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     max_body: Option<u64>,
 
     /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
     ///
     /// Use this only behind another proxy: otherwise clients can claim any address.
-    #[arg(long, requires = "proxy", help_heading = PROXY)]
+    #[arg(long, requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     trust_forwarded: bool,
 
     /// Let /readyz return 503 while no URL of --proxy accepts a connection
@@ -97,7 +97,7 @@ struct Given {
     /// at most. It is off by default because all servers in front of one application would leave
     /// their load balancer at once when the application fails; with it off, clients get 502 and see
     /// what is wrong. Use it where each server has an application of its own.
-    #[arg(long, requires_all = ["proxy", "pages"], help_heading = PROXY)]
+    #[arg(long, requires_all = ["proxy", "pages"], conflicts_with = "directory", help_heading = PROXY)]
     ready_checks_application: bool,
 }
 

@@ -242,3 +242,22 @@ fn what_makes_no_sense_is_refused() {
         assert!(Flags::try_parse_from(words.split(' ')).is_err(), "{words}");
     }
 }
+
+/// clap does not ask for a flag that another one excludes, so each flag has to exclude it itself.
+#[test]
+fn no_flag_of_the_proxy_is_accepted_with_a_directory() {
+    let command = Flags::command();
+    let of_proxy = command
+        .get_arguments()
+        .filter(|flag| flag.get_help_heading() == Some("Proxy"));
+    let mut seen = 0;
+    for flag in of_proxy {
+        let name = format!("--{}", flag.get_long().unwrap());
+        let value = if name == "--proxy" { "http://a" } else { "1" };
+        let value = flag.get_action().takes_values().then_some(value);
+        let words = ["spdy-server", "d", &name].into_iter().chain(value);
+        assert!(Flags::try_parse_from(words).is_err(), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen}");
+}
