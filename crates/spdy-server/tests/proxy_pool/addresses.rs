@@ -26,6 +26,8 @@ enum Does {
     Close,
     /// It looks at no request, and says so after a second.
     GoAway,
+    /// It answers a request when it has some of it, and reads on.
+    Early,
 }
 
 /// An application at several addresses.
@@ -111,6 +113,11 @@ impl Farm {
             Does::GoAway => {
                 tokio::spawn(repeating::go_away(far));
             }
+            Does::Early => {
+                tokio::spawn(answer(far, |text| {
+                    Some(if text.starts_with("POST") { EARLY } else { "" })
+                }));
+            }
         }
         Ok(near)
     }
@@ -144,6 +151,9 @@ impl Farm {
             })
     }
 }
+
+/// What the first address answers.
+const EARLY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n0";
 
 /// Serves a connection until it ends.
 async fn serve_on(scheme: &str, io: DuplexStream, app: Router) {
@@ -302,6 +312,70 @@ async fn an_address_that_is_left_out_is_tried_by_one_request_and_comes_back() {
         quick.sort_unstable();
         assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{scheme}");
     }
+}
+
+/// Takes the first of two addresses down, which has connections at rest afterwards.
+async fn take_down_at_rest(app: &Router, farm: &Farm, places: usize) {
+    let held: Vec<_> = (0..2 * places).map(|_| hold(app)).collect();
+    sleep(SECOND).await;
+    farm.does(0, Does::Fail);
+    while farm.dials()[0] < 4 {
+        assert_eq!(post(app, "/").await, Ok(1));
+    }
+    farm.release.notify_waiters();
+    for one in held {
+        assert!(one.await.unwrap().is_ok());
+    }
+    assert_eq!(posts(app, 4).await, [Ok(1); 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_comes_back_by_a_request_on_a_connection_that_was_open_all_the_time() {
+    let (options, farm) = Farm::new("http://", &[Does::Serve; 2]);
+    let app = proxy(options);
+    take_down_at_rest(&app, &farm, 1).await;
+    sleep(10 * SECOND).await;
+    let mut quick = posts(&app, 4).await;
+    quick.sort_unstable();
+    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
+    assert_eq!(farm.dials()[0], 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_at_once_do_not_keep_an_address_out() {
+    let (options, farm) = Farm::new("http://", &[Does::Refuse, Does::Serve]);
+    let app = proxy(options);
+    posts(&app, 10).await;
+    assert_eq!(farm.dials()[0], 3);
+    farm.does(0, Does::Hang);
+    sleep(10 * SECOND).await;
+    for tries in 4..9 {
+        while farm.dials()[0] < tries {
+            _ = timeout(SECOND / 100, post(&app, "/")).await;
+        }
+    }
+    farm.does(0, Does::Serve);
+    let mut quick = posts(&app, 4).await;
+    quick.sort_unstable();
+    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_counts_at_its_address_until_its_upload_is_over() {
+    let (options, _farm) = Farm::new("http://", &[Does::Early, Does::Serve]);
+    let app = proxy(options);
+    let (upload, body) = mpsc::unbounded_channel();
+    upload.send(Bytes::from_static(b"hello")).unwrap();
+    let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "0");
+    assert_eq!(posts(&app, 4).await, [Ok(1); 4]);
+    drop(upload);
+    sleep(SECOND).await;
+    let mut quick = posts(&app, 4).await;
+    quick.sort_unstable();
+    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ struct State {
     addresses: Vec<Standing>,
     /// The address whose turn it is among those with equally few requests.
     next: usize,
+    /// The number of trials so far.
+    trials: u64,
 }
 
 /// What is known of one address.
@@ -40,7 +42,11 @@ enum Health {
     /// This number of connects has failed since one has succeeded.
     Up { failures: u32 },
     /// Too many connects have failed. The address is left out until then.
-    Down { until: Instant },
+    Down {
+        until: Instant,
+        /// The request that tries it meanwhile.
+        trial: Option<u64>,
+    },
 }
 
 /// Which addresses a request can still choose.
@@ -64,6 +70,7 @@ impl Choice {
         let state = State {
             addresses: vec![unknown; addresses],
             next: 0,
+            trials: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -76,25 +83,34 @@ impl Choice {
     /// Those that are left out come last, so a request for which there is no other gets one of
     /// them.
     ///
-    /// The first choice of an address after the time for which it was left out leaves it out for
-    /// that time again. So one request tries it, and the others wait for the outcome.
+    /// The first choice of an address after the time for which it was left out is its trial: it
+    /// leaves the address out for that time again, unless it ends before without an outcome. So one
+    /// request tries it, and the others wait for the outcome.
     pub(super) fn choose(self: &Arc<Self>, wanted: &Wanted) -> Option<Turn> {
         let now = Instant::now();
         let mut state = self.lock();
         let index = state.best(wanted, now)?;
         state.next = (index + 1) % state.addresses.len();
-        let chosen = &mut state.addresses[index];
+        let State {
+            addresses, trials, ..
+        } = &mut *state;
+        let chosen = &mut addresses[index];
         chosen.requests += 1;
         chosen.chosen = Some(now);
-        if let Health::Down { until } = &mut chosen.health
-            && *until <= now
-        {
-            *until = after(self.down_for);
+        let is_due = chosen.health.is_down() && !chosen.is_left_out(now);
+        let trial = is_due.then(|| {
+            *trials += 1;
+            *trials
+        });
+        if is_due {
+            let until = after(self.down_for);
+            chosen.health = Health::Down { until, trial };
         }
         drop(state);
         Some(Turn {
             choice: Arc::clone(self),
             index,
+            trial,
         })
     }
 
@@ -103,6 +119,7 @@ impl Choice {
         let health = &mut self.lock().addresses[index].health;
         let down = Health::Down {
             until: after(self.down_for),
+            trial: None,
         };
         match health {
             Health::Up { failures } => {
@@ -120,10 +137,11 @@ impl Choice {
         }
     }
 
-    /// Notes that a connect has succeeded. Returns whether the address was down until now.
+    /// Notes that a connect or a trial has succeeded. Returns whether the address was down until
+    /// now.
     pub(super) fn succeeded(&self, index: usize) -> bool {
         let health = &mut self.lock().addresses[index].health;
-        let was_down = matches!(health, Health::Down { .. });
+        let was_down = health.is_down();
         *health = Health::Up { failures: 0 };
         was_down
     }
@@ -132,7 +150,7 @@ impl Choice {
     /// Returns of each address whether it is up, and the number of its requests.
     pub(super) fn view(&self) -> Vec<(bool, usize)> {
         let state = self.lock();
-        let view = |one: &Standing| (matches!(one.health, Health::Up { .. }), one.requests);
+        let view = |one: &Standing| (!one.health.is_down(), one.requests);
         state.addresses.iter().map(view).collect()
     }
 
@@ -156,6 +174,17 @@ impl State {
     }
 }
 
+impl Health {
+    const fn is_down(&self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
+
+    /// Returns whether the outcome of this trial is awaited.
+    fn awaits(&self, number: u64) -> bool {
+        matches!(self, Self::Down { trial, .. } if *trial == Some(number))
+    }
+}
+
 impl Standing {
     fn can_be_asked(&self, pause: Duration, now: Instant) -> bool {
         let has_failed = !matches!(self.health, Health::Up { failures: 0 });
@@ -163,27 +192,56 @@ impl Standing {
     }
 
     fn is_left_out(&self, now: Instant) -> bool {
-        matches!(self.health, Health::Down { until } if now < until)
+        matches!(self.health, Health::Down { until, .. } if now < until)
     }
 }
 
-/// A request at the address that it has chosen. It counts there until this is dropped.
+/// A request at the address that it has chosen. It counts there until this is dropped. A trial that
+/// has had no outcome by then makes way for the next one.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Turn {
     choice: Arc<Choice>,
     index: usize,
+    trial: Option<u64>,
 }
 
 impl Turn {
     pub(super) const fn index(&self) -> usize {
         self.index
     }
+
+    /// Returns whether this request tries an address that is down, and has no outcome yet.
+    pub(super) fn is_trial(&self) -> bool {
+        let state = self.choice.lock();
+        let health = &state.addresses[self.index].health;
+        self.trial.is_some_and(|number| health.awaits(number))
+    }
+
+    /// Counts the request once more at its address, for a second connection.
+    pub(super) fn again(&self) -> Self {
+        self.choice.lock().addresses[self.index].requests += 1;
+        Self {
+            choice: Arc::clone(&self.choice),
+            index: self.index,
+            trial: None,
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.choice.lock().addresses[self.index].requests -= 1;
+        let mut state = self.choice.lock();
+        let Standing {
+            requests, health, ..
+        } = &mut state.addresses[self.index];
+        *requests -= 1;
+        if self.trial.is_some_and(|number| health.awaits(number)) {
+            *health = Health::Down {
+                until: Instant::now(),
+                trial: None,
+            };
+        }
     }
 }
 
@@ -244,6 +302,32 @@ mod tests {
         assert_eq!(quick(&choice, 4), [1, 0, 0, 0]);
         assert!(choice.succeeded(1));
         assert_eq!(quick(&choice, 4), [1, 0, 1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_without_an_outcome_makes_way_for_the_next_one() {
+        let choice = choice(2);
+        let one = || choice.choose(&Wanted::default()).unwrap();
+        take_down(&choice, 1);
+        advance(10 * SECOND).await;
+        for _ in 0..3 {
+            assert_eq!(quick(&choice, 1), [0]);
+            let trial = one();
+            assert_eq!((trial.index(), trial.is_trial()), (1, true));
+            assert_eq!(quick(&choice, 3), [0; 3]);
+        }
+        // One that takes too long makes way, too, and then it is too late for it to do so.
+        let slow = one();
+        assert!(slow.is_trial());
+        advance(10 * SECOND).await;
+        let next = [one(), one()];
+        assert!(next.iter().any(Turn::is_trial));
+        assert!(!slow.is_trial());
+        drop(slow);
+        assert_eq!(quick(&choice, 3), [0; 3]);
+        choice.failed(1);
+        drop(next);
+        assert_eq!(quick(&choice, 3), [0; 3]);
     }
 
     #[tokio::test(start_paused = true)]

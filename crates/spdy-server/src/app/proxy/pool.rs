@@ -110,6 +110,7 @@ impl Pool {
             let mut error = match outcome {
                 Ok(response) => {
                     progress.answered();
+                    lease.note_answer();
                     let silence = Silence::new(self.proxy.answer_timeout, progress);
                     let answer = Answer::new(response, &method, silence, lease);
                     return Ok(answer.map(|answer| answer.answering(has_body)));
@@ -167,8 +168,8 @@ impl Address {
 
     async fn lease(&self, turn: Turn, patience: &mut Patience) -> Result<Lease, Failure> {
         Ok(match &self.connections {
-            Connections::Http1(pool) => Lease::http1(pool.lease(patience).await?, turn),
-            Connections::Http2(pool) => Lease::http2(pool.lease(patience).await?, turn),
+            Connections::Http1(pool) => Lease::Http1(pool.lease(turn, patience).await?),
+            Connections::Http2(pool) => Lease::Http2(pool.lease(turn, patience).await?),
         })
     }
 }

@@ -8,6 +8,8 @@ use tracing::{info, warn};
 #[cfg(feature = "rustls")]
 use super::secure;
 use super::{Choice, Failure, Proxy, Upstream, dial::Channel};
+#[cfg(test)]
+use super::{Turn, choice::Wanted};
 
 /// An address, with what its connections need.
 #[derive(Debug)]
@@ -31,6 +33,16 @@ impl Target {
     pub(super) fn alone(proxy: Proxy) -> Arc<Self> {
         let choice = Arc::new(Choice::new(1, proxy.down_after, proxy.down_for));
         Arc::new(Self::new(Arc::new(proxy), choice, 0))
+    }
+
+    /// Returns the turn of a request that has chosen this address.
+    #[cfg(test)]
+    pub(super) fn turn(&self) -> Turn {
+        self.choice.choose(&Wanted::default()).unwrap()
+    }
+
+    pub(super) const fn index(&self) -> usize {
+        self.index
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -87,7 +99,8 @@ impl Target {
         (whole / addresses).max(LEAST_ATTEMPT.min(whole))
     }
 
-    fn note(&self, is_open: bool) {
+    /// Notes whether an attempt to connect, or the trial of the address, has succeeded.
+    pub(super) fn note(&self, is_open: bool) {
         let Proxy {
             down_after,
             down_for,

@@ -1,7 +1,7 @@
 //! HTTP/1.1 connections: each carries one request at a time.
 //!
 //! A place is the right to one of the `max_connections`. The request that uses a connection holds
-//! it. A new connection is opened only when no connection is idle, so there are never more
+//! it, and its turn with it. A new connection is opened only when no connection is idle, so there are never more
 //! connections than places.
 
 use std::{
@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::{
     super::{failure::MAX_HEAD, sips::Sips},
-    Failure, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload,
+    Failure, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload,
 };
 use crate::tail::Tailed;
 
@@ -54,7 +54,14 @@ struct Connection {
     sender: SendRequest<Upload>,
     heard: Heard,
     /// Closes the connection. A place that is sent here becomes free once the connection is closed.
-    close: oneshot::Sender<OwnedSemaphorePermit>,
+    close: oneshot::Sender<Place>,
+}
+
+/// One of the places, with the turn of the request that has it.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    turn: Turn,
 }
 
 impl Exclusive {
@@ -67,12 +74,20 @@ impl Exclusive {
         }
     }
 
-    pub(super) async fn lease(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
-        let place = patience
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        turn: Turn,
+        patience: &mut Patience,
+    ) -> Result<Lease, Failure> {
+        let permit = patience
             .wait(Arc::clone(&self.places).acquire_owned())
             .await
             .ok_or(Failure::Busy)?
             .expect("the semaphore is never closed");
+        let place = Place {
+            _permit: permit,
+            turn,
+        };
         match self.take_resting() {
             Some(connection) => Ok(Lease::new(connection, place, self, true)),
             None => self.connect(place, patience).await,
@@ -81,7 +96,7 @@ impl Exclusive {
 
     async fn connect(
         self: &Arc<Self>,
-        place: OwnedSemaphorePermit,
+        place: Place,
         patience: &mut Patience,
     ) -> Result<Lease, Failure> {
         let opening = self.target.open(Connection::new(&self.target));
@@ -215,7 +230,7 @@ pub(in super::super) struct Lease {
 
 /// The sender that closes the connection, and the place.
 #[derive(Debug)]
-struct Hold(Option<(oneshot::Sender<OwnedSemaphorePermit>, OwnedSemaphorePermit)>);
+struct Hold(Option<(oneshot::Sender<Place>, Place)>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -227,12 +242,7 @@ impl Drop for Hold {
 }
 
 impl Lease {
-    fn new(
-        connection: Connection,
-        place: OwnedSemaphorePermit,
-        pool: &Arc<Exclusive>,
-        reused: bool,
-    ) -> Self {
+    fn new(connection: Connection, place: Place, pool: &Arc<Exclusive>, reused: bool) -> Self {
         Self {
             sender: connection.sender,
             heard: connection.heard,
@@ -250,6 +260,16 @@ impl Lease {
         &self.heard
     }
 
+    pub(super) fn target(&self) -> &Target {
+        &self.pool.target
+    }
+
+    /// Returns whether the request tries an address that is down.
+    pub(super) fn is_trial(&self) -> bool {
+        let held = self.hold.0.as_ref();
+        held.is_some_and(|(_, place)| place.turn.is_trial())
+    }
+
     /// Returns whether the connection has carried other requests before.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
@@ -258,13 +278,9 @@ impl Lease {
     /// Closes the connection, and opens another one in its place.
     pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
         let Self { pool, mut hold, .. } = self;
-        match hold.0.take() {
-            Some((close, place)) => {
-                drop(close);
-                pool.connect(place, patience).await
-            }
-            None => pool.lease(patience).await,
-        }
+        let (close, place) = hold.0.take().expect("it has its place");
+        drop(close);
+        pool.connect(place, patience).await
     }
 
     /// Keeps the connection for other requests once the request body is sent, too.
@@ -316,7 +332,8 @@ mod tests {
     /// Has a connection made, and lets it rest.
     async fn rest(pool: &Arc<Exclusive>) {
         let mut patience = Patience::new(Duration::from_secs(1));
-        pool.lease(&mut patience).await.unwrap().rest();
+        let turn = pool.target.turn();
+        pool.lease(turn, &mut patience).await.unwrap().rest();
     }
 
     #[test]

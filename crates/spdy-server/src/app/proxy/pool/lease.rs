@@ -6,63 +6,63 @@ use axum::http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
-    super::{Failure, Heard, Patience, Turn, Upload, upload::Progress},
+    super::{Failure, Heard, Patience, Target, Upload, upload::Progress},
     exclusive, shared,
 };
 use crate::tail::Tail;
 
-/// A connection that a request uses. If it is dropped before [`finish`](Self::finish), the work for
-/// the request ends.
+/// A connection that a request uses, and its turn at the address of the connection. If it is dropped
+/// before [`finish`](Self::finish), the work for the request ends.
+///
+/// The turn belongs to the place of the request, so that it counts as long as the place is taken.
 #[derive(Debug)]
-pub(in super::super) struct Lease {
-    connection: Leased,
-    turn: Turn,
-}
-
-#[derive(Debug)]
-enum Leased {
+pub(in super::super) enum Lease {
     Http1(exclusive::Lease),
     Http2(shared::Lease),
 }
 
 impl Lease {
-    pub(super) const fn http1(connection: exclusive::Lease, turn: Turn) -> Self {
-        Self {
-            connection: Leased::Http1(connection),
-            turn,
-        }
-    }
-
-    pub(super) const fn http2(connection: shared::Lease, turn: Turn) -> Self {
-        Self {
-            connection: Leased::Http2(connection),
-            turn,
-        }
-    }
-
     pub(in super::super) const fn is_http2(&self) -> bool {
-        matches!(self.connection, Leased::Http2(_))
+        matches!(self, Self::Http2(_))
     }
 
     /// Returns the index of the address.
-    pub(super) const fn index(&self) -> usize {
-        self.turn.index()
+    pub(super) fn index(&self) -> usize {
+        self.target().index()
+    }
+
+    fn target(&self) -> &Target {
+        match self {
+            Self::Http1(lease) => lease.target(),
+            Self::Http2(lease) => lease.target(),
+        }
+    }
+
+    /// Notes that the application has responded. That is a trial of its address, too.
+    pub(super) fn note_answer(&self) {
+        let is_trial = match self {
+            Self::Http1(lease) => lease.is_trial(),
+            Self::Http2(lease) => lease.is_trial(),
+        };
+        if is_trial {
+            self.target().note(true);
+        }
     }
 
     pub(super) async fn try_send(
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        match &mut self.connection {
-            Leased::Http1(lease) => lease.sender().try_send_request(request).await,
-            Leased::Http2(lease) => lease.try_send(request).await,
+        match self {
+            Self::Http1(lease) => lease.sender().try_send_request(request).await,
+            Self::Http2(lease) => lease.try_send(request).await,
         }
     }
 
     pub(super) const fn heard(&self) -> &Heard {
-        match &self.connection {
-            Leased::Http1(lease) => lease.heard(),
-            Leased::Http2(lease) => lease.heard(),
+        match self {
+            Self::Http1(lease) => lease.heard(),
+            Self::Http2(lease) => lease.heard(),
         }
     }
 
@@ -71,10 +71,10 @@ impl Lease {
         if error.is_user() {
             return Fate::Unknown;
         }
-        let is_lost = match &self.connection {
+        let is_lost = match self {
             // An application can close an idle connection at the moment when the proxy uses it.
-            Leased::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
-            Leased::Http2(_) => {
+            Self::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
+            Self::Http2(_) => {
                 let cause = error.source().and_then(|cause| cause.downcast_ref());
                 if cause.is_some_and(is_untouched) {
                     return Fate::Untouched;
@@ -88,26 +88,25 @@ impl Lease {
 
     /// Abandons an application that has not responded.
     pub(super) fn give_up(self) {
-        match self.connection {
-            Leased::Http1(_) => {}
-            Leased::Http2(lease) => lease.give_up(),
+        match self {
+            Self::Http1(_) => {}
+            Self::Http2(lease) => lease.give_up(),
         }
     }
 
     /// Replaces the connection with a new one to the same address.
     pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
-        let Self { connection, turn } = self;
-        Ok(match connection {
-            Leased::Http1(lease) => Self::http1(lease.renew(patience).await?, turn),
-            Leased::Http2(lease) => Self::http2(lease.renew(fate, patience).await?, turn),
+        Ok(match self {
+            Self::Http1(lease) => Self::Http1(lease.renew(patience).await?),
+            Self::Http2(lease) => Self::Http2(lease.renew(fate, patience).await?),
         })
     }
 
     /// Leaves a connection on which the request has failed.
     pub(super) fn leave(self, fate: Fate) {
-        match self.connection {
-            Leased::Http1(_) => {}
-            Leased::Http2(lease) => lease.leave(fate),
+        match self {
+            Self::Http1(_) => {}
+            Self::Http2(lease) => lease.leave(fate),
         }
     }
 
@@ -123,17 +122,17 @@ impl Lease {
 
     /// Ends a request whose response has begun.
     pub(in super::super) fn break_off(self) {
-        match self.connection {
-            Leased::Http1(_) => {}
-            Leased::Http2(lease) => lease.break_off(),
+        match self {
+            Self::Http1(_) => {}
+            Self::Http2(lease) => lease.break_off(),
         }
     }
 
     /// Returns the connection to the pool, after a complete response.
     pub(in super::super) fn finish(self, progress: &Progress) {
-        match self.connection {
-            Leased::Http1(lease) => lease.finish(progress.clone()),
-            Leased::Http2(lease) => lease.finish(progress.clone()),
+        match self {
+            Self::Http1(lease) => lease.finish(progress.clone()),
+            Self::Http2(lease) => lease.finish(progress.clone()),
         }
     }
 }

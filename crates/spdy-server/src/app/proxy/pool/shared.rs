@@ -40,7 +40,7 @@ use self::{
     state::{Ending, Found, State},
     usage::Usage,
 };
-use super::{Failure, Fate, Heard, Patience, Progress, Target, UPLOAD_PAUSE, Upload};
+use super::{Failure, Fate, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload};
 
 /// The connections that requests share.
 #[derive(Debug)]
@@ -87,19 +87,22 @@ impl Shared {
 
     /// Waits for a place. An application that closes a new connection without a word might be about
     /// to restart, so there is one more attempt.
-    pub(super) async fn lease(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        turn: Turn,
+        patience: &mut Patience,
+    ) -> Result<Lease, Failure> {
         let mut leased = self.lease_once(patience).await;
         if let Err(Failure::Broken(_)) = leased {
             leased = self.lease_once(patience).await;
         }
-        leased
+        Ok(Lease::new(leased?, self, turn))
     }
 
-    async fn lease_once(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
+    async fn lease_once(self: &Arc<Self>, patience: &mut Patience) -> Result<Connection, Failure> {
         let arrived = self.with(|state| state.now());
         let found = patience.wait(self.place(arrived)).await;
-        let connection = found.ok_or_else(|| self.late())??;
-        Ok(Lease::new(connection, self))
+        found.ok_or_else(|| self.late())?
     }
 
     /// Waits for a place, and takes it.
@@ -202,7 +205,7 @@ pub(in super::super) struct Lease {
 
 impl Lease {
     /// Creates the lease of a place that has been taken.
-    fn new(connection: Connection, pool: &Arc<Shared>) -> Self {
+    fn new(connection: Connection, pool: &Arc<Shared>, turn: Turn) -> Self {
         let Connection {
             sender,
             heard,
@@ -211,7 +214,7 @@ impl Lease {
         Self {
             sender,
             heard,
-            place: Arc::new(Place::new(usage, Arc::clone(pool))),
+            place: Arc::new(Place::new(usage, Arc::clone(pool), turn)),
         }
     }
 
@@ -231,6 +234,15 @@ impl Lease {
         &self.heard
     }
 
+    pub(super) fn target(&self) -> &Target {
+        &self.place.pool.target
+    }
+
+    /// Returns whether the request tries an address that is down.
+    pub(super) fn is_trial(&self) -> bool {
+        self.place.turn.is_trial()
+    }
+
     /// Abandons an application that has not responded.
     ///
     /// If it is not even alive, no more requests use the connection. The open ones continue until
@@ -245,9 +257,9 @@ impl Lease {
 
     /// Replaces the connection with a new one.
     pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
-        let pool = Arc::clone(&self.place.pool);
+        let (pool, turn) = (Arc::clone(&self.place.pool), self.place.turn.again());
         self.leave(fate);
-        pool.lease(patience).await
+        pool.lease(turn, patience).await
     }
 
     /// Leaves a connection on which the request has failed.

@@ -10,7 +10,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{super::Cut, Shared, leaving::Leaving};
+use super::{
+    super::{Cut, Turn},
+    Shared,
+    leaving::Leaving,
+};
 
 /// The use of a connection, from the first request to the end of its transport.
 #[derive(Debug)]
@@ -140,19 +144,22 @@ impl Usage {
     }
 }
 
-/// The use of a connection by one request. Dropping it frees the place.
+/// The use of a connection by one request. Dropping it frees the place, and ends the turn of the
+/// request.
 #[derive(Debug)]
 pub(in super::super::super) struct Place {
     pub(super) usage: Arc<Usage>,
     pub(super) pool: Arc<Shared>,
+    pub(super) turn: Turn,
     is_abandoned: AtomicBool,
 }
 
 impl Place {
-    pub(super) const fn new(usage: Arc<Usage>, pool: Arc<Shared>) -> Self {
+    pub(super) const fn new(usage: Arc<Usage>, pool: Arc<Shared>, turn: Turn) -> Self {
         Self {
             usage,
             pool,
+            turn,
             is_abandoned: AtomicBool::new(false),
         }
     }
