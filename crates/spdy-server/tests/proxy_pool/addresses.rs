@@ -26,6 +26,8 @@ enum Does {
     Close,
     /// It looks at no request, and says so after a second.
     GoAway,
+    /// It takes one request at a time on each connection.
+    Few,
     /// It answers a request when it has some of it, and reads on.
     Early,
 }
@@ -86,10 +88,11 @@ impl Farm {
         };
         let (near, mut far) = duplex(65536);
         match does {
-            Does::Serve => {
+            Does::Serve | Does::Few => {
+                let places = if let Does::Few = does { 1 } else { 200 };
                 let end = Arc::new(Notify::new());
                 let app = self.application(index, &end);
-                let serving = serve_on(self.scheme, far, app);
+                let serving = serve_on(self.scheme, far, app, places);
                 tokio::spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -99,7 +102,7 @@ impl Farm {
             }
             Does::Silent => {
                 let silent = Router::new().fallback(pending::<()>);
-                tokio::spawn(serve_on(self.scheme, far, silent));
+                tokio::spawn(serve_on(self.scheme, far, silent, 200));
             }
             Does::Refuse => return Err(io::ErrorKind::ConnectionRefused.into()),
             Does::Fail => return Err(io::ErrorKind::HostUnreachable.into()),
@@ -156,10 +159,11 @@ impl Farm {
 const EARLY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n0";
 
 /// Serves a connection until it ends.
-async fn serve_on(scheme: &str, io: DuplexStream, app: Router) {
+async fn serve_on(scheme: &str, io: DuplexStream, app: Router, places: u32) {
     let service = hyper_util::service::TowerToHyperService::new(app);
     if scheme == "h2://" {
-        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.max_concurrent_streams(places);
         _ = builder.serve_connection(TokioIo::new(io), service).await;
     } else {
         let builder = hyper::server::conn::http1::Builder::new();
@@ -331,14 +335,16 @@ async fn take_down_at_rest(app: &Router, farm: &Farm, places: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_comes_back_by_a_request_on_a_connection_that_was_open_all_the_time() {
-    let (options, farm) = Farm::new("http://", &[Does::Serve; 2]);
-    let app = proxy(options);
-    take_down_at_rest(&app, &farm, 1).await;
-    sleep(10 * SECOND).await;
-    let mut quick = posts(&app, 4).await;
-    quick.sort_unstable();
-    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
-    assert_eq!(farm.dials()[0], 4);
+    for (scheme, places) in [("http://", 1), ("h2://", 200)] {
+        let (options, farm) = Farm::new(scheme, &[Does::Serve; 2]);
+        let app = proxy(options);
+        take_down_at_rest(&app, &farm, places).await;
+        sleep(10 * SECOND).await;
+        let mut quick = posts(&app, 4).await;
+        quick.sort_unstable();
+        assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{scheme}");
+        assert_eq!(farm.dials()[0], 4, "{scheme}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -506,6 +512,65 @@ async fn each_address_has_places_of_its_own_and_gets_them_back() {
         }
         assert_eq!(farm.dials(), [1, 1], "{scheme}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_address_holds_up_no_request_while_another_has_a_place() {
+    let (mut options, farm) = Farm::new("h2://", &[Does::Few, Does::Serve]);
+    options.max_connections = 1;
+    let app = proxy(options);
+    let held = [hold(&app), hold(&app)];
+    sleep(SECOND).await;
+    let begun = Instant::now();
+    // Each has one request, so it would be the turn of the first.
+    assert_eq!(posts(&app, 4).await, [Ok(1); 4]);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    farm.release.notify_waiters();
+    for (index, one) in held.into_iter().enumerate() {
+        assert_eq!(one.await.unwrap(), Ok(index));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_left_out_is_asked_before_a_request_fails_for_want_of_a_place() {
+    for (scheme, places) in [("http://", 1), ("h2://", 200)] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Serve, Does::Refuse]);
+        options.max_connections = 1;
+        let app = proxy(options);
+        posts(&app, 10).await;
+        assert_eq!(farm.dials(), [1, 3], "{scheme}");
+        let held: Vec<_> = (0..places).map(|_| hold(&app)).collect();
+        sleep(SECOND).await;
+        // It is still of no use, so the request waits for a place to the end.
+        let begun = Instant::now();
+        let outcome = post(&app, "/").await;
+        assert_eq!(outcome, Err(StatusCode::SERVICE_UNAVAILABLE), "{scheme}");
+        assert_eq!(begun.elapsed(), CONNECT, "{scheme}");
+        assert_eq!(farm.dials(), [1, 4], "{scheme}");
+        farm.does(1, Does::Serve);
+        let begun = Instant::now();
+        assert_eq!(post(&app, "/").await, Ok(1), "{scheme}");
+        assert_eq!(begun.elapsed(), CONNECT / 2, "{scheme}");
+        // It is back, and the other one has more requests.
+        assert_eq!(posts(&app, 4).await, [Ok(1); 4], "{scheme}");
+        farm.release.notify_waiters();
+        for one in held {
+            assert_eq!(one.await.unwrap(), Ok(0), "{scheme}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_left_out_is_asked_where_the_other_looks_at_no_request() {
+    let (mut options, farm) = Farm::new("h2://", &[Does::GoAway, Does::Refuse]);
+    options.down_after = 1;
+    let app = proxy(options);
+    let outcome = post(&app, "/").await;
+    assert_eq!(outcome, Err(StatusCode::SERVICE_UNAVAILABLE));
+    farm.does(1, Does::Serve);
+    let begun = Instant::now();
+    assert_eq!(post(&app, "/").await, Ok(1));
+    assert_eq!(begun.elapsed(), 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

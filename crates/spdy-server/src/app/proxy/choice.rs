@@ -52,10 +52,16 @@ enum Health {
 /// Which addresses a request can still choose.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// Those that it has chosen already.
+    /// Those that have failed it.
     pub(super) tried: Vec<usize>,
+    /// Those that had no place for it. It chooses them after the others that are up.
+    pub(super) full: Vec<usize>,
+    /// Whether it has waited for a place. Then the full ones come after those left out, too.
+    pub(super) has_waited: bool,
     /// One to choose only if all others are left out or tried.
     pub(super) avoided: Option<usize>,
+    /// Whether that one comes after those left out, too.
+    pub(super) is_shunned: bool,
     /// How long ago an address that has failed must have been chosen, by any request.
     pub(super) pause: Duration,
 }
@@ -168,8 +174,16 @@ impl State {
             .filter(|index| self.addresses[*index].can_be_asked(wanted.pause, now))
             .min_by_key(|index| {
                 let standing = &self.addresses[*index];
+                let is_full = wanted.full.contains(index);
                 let is_avoided = wanted.avoided == Some(*index);
-                (standing.is_left_out(now), is_avoided, standing.requests)
+                (
+                    is_full && wanted.has_waited,
+                    is_avoided && wanted.is_shunned,
+                    standing.is_left_out(now),
+                    is_full,
+                    is_avoided,
+                    standing.requests,
+                )
             })
     }
 }
@@ -360,6 +374,29 @@ mod tests {
             wanted.tried.push(turn.index());
         }
         assert_eq!(wanted.tried, [2, 0, 1]);
+        wanted.tried.clear();
+        wanted.is_shunned = true;
+        while let Some(turn) = choice.choose(&wanted) {
+            wanted.tried.push(turn.index());
+        }
+        assert_eq!(wanted.tried, [2, 1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_address_comes_after_the_others_that_are_up_until_it_was_waited_for() {
+        let choice = choice(3);
+        take_down(&choice, 0);
+        for (has_waited, expected) in [(false, [2, 1, 0]), (true, [2, 0, 1])] {
+            let mut wanted = Wanted {
+                full: vec![1],
+                has_waited,
+                ..Wanted::default()
+            };
+            while let Some(turn) = choice.choose(&wanted) {
+                wanted.tried.push(turn.index());
+            }
+            assert_eq!(wanted.tried, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use axum::http::{Request, Response};
 use self::{
     exclusive::Exclusive,
     lease::Fate,
-    search::{Held, Search},
+    search::{Held, Search, Wait},
     shared::Shared,
 };
 pub(super) use self::{lease::Lease, shared::Place};
@@ -141,7 +141,11 @@ impl Pool {
                 ));
             }
             attempts += 1;
-            let held = Held { lease, fate };
+            let held = Held {
+                lease,
+                fate,
+                attempts,
+            };
             lease = Search::new(self, Some(held)).lease(&mut connecting).await?;
         }
     }
@@ -166,10 +170,15 @@ impl Address {
         }
     }
 
-    async fn lease(&self, turn: Turn, patience: &mut Patience) -> Result<Lease, Failure> {
+    async fn lease(
+        &self,
+        turn: Turn,
+        wait: Wait,
+        patience: &mut Patience,
+    ) -> Result<Lease, Failure> {
         Ok(match &self.connections {
-            Connections::Http1(pool) => Lease::Http1(pool.lease(turn, patience).await?),
-            Connections::Http2(pool) => Lease::Http2(pool.lease(turn, patience).await?),
+            Connections::Http1(pool) => Lease::Http1(pool.lease(turn, wait, patience).await?),
+            Connections::Http2(pool) => Lease::Http2(pool.lease(turn, wait, patience).await?),
         })
     }
 }

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::{
     super::{failure::MAX_HEAD, sips::Sips},
-    Failure, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload,
+    Failure, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Wait,
 };
 use crate::tail::Tailed;
 
@@ -77,13 +77,10 @@ impl Exclusive {
     pub(super) async fn lease(
         self: &Arc<Self>,
         turn: Turn,
+        wait: Wait,
         patience: &mut Patience,
     ) -> Result<Lease, Failure> {
-        let permit = patience
-            .wait(Arc::clone(&self.places).acquire_owned())
-            .await
-            .ok_or(Failure::Busy)?
-            .expect("the semaphore is never closed");
+        let permit = self.permit(wait, patience).await.ok_or(Failure::Busy)?;
         let place = Place {
             _permit: permit,
             turn,
@@ -92,6 +89,20 @@ impl Exclusive {
             Some(connection) => Ok(Lease::new(connection, place, self, true)),
             None => self.connect(place, patience).await,
         }
+    }
+
+    async fn permit(&self, wait: Wait, patience: &mut Patience) -> Option<OwnedSemaphorePermit> {
+        let places = Arc::clone(&self.places);
+        let most = match wait {
+            Wait::Not => return places.try_acquire_owned().ok(),
+            Wait::Part => self.target.limit(),
+            Wait::Rest => Duration::MAX,
+        };
+        // The semaphore is never closed.
+        patience
+            .wait_at_most(most, places.acquire_owned())
+            .await?
+            .ok()
     }
 
     async fn connect(
@@ -333,7 +344,10 @@ mod tests {
     async fn rest(pool: &Arc<Exclusive>) {
         let mut patience = Patience::new(Duration::from_secs(1));
         let turn = pool.target.turn();
-        pool.lease(turn, &mut patience).await.unwrap().rest();
+        pool.lease(turn, Wait::Rest, &mut patience)
+            .await
+            .unwrap()
+            .rest();
     }
 
     #[test]

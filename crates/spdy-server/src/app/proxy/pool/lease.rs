@@ -7,7 +7,9 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     super::{Failure, Heard, Patience, Target, Upload, upload::Progress},
-    exclusive, shared,
+    exclusive,
+    search::Wait,
+    shared,
 };
 use crate::tail::Tail;
 
@@ -95,10 +97,15 @@ impl Lease {
     }
 
     /// Replaces the connection with a new one to the same address.
-    pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
+    pub(super) async fn renew(
+        self,
+        fate: Fate,
+        wait: Wait,
+        patience: &mut Patience,
+    ) -> Result<Self, Failure> {
         Ok(match self {
             Self::Http1(lease) => Self::Http1(lease.renew(patience).await?),
-            Self::Http2(lease) => Self::Http2(lease.renew(fate, patience).await?),
+            Self::Http2(lease) => Self::Http2(lease.renew(fate, wait, patience).await?),
         })
     }
 

@@ -13,8 +13,12 @@ use crate::config::after;
 
 /// The search of a request for a connection. Nothing of the request is sent meanwhile.
 ///
-/// It asks each address once. If one of them refuses connections, because its application starts,
-/// it asks them again after a pause.
+/// It asks each address for a place that is free, and for a connection. It waits for a place only
+/// where others that are up have none either. If others are left out, it waits a part of its time
+/// and asks them before it waits for the rest.
+///
+/// If one of the addresses refuses connections, because its application starts, it asks them again
+/// after a pause.
 ///
 /// A request that might have reached its application goes to the same address again, on a new
 /// connection: a second one that had been used before could have ended in the same way, and what
@@ -35,6 +39,18 @@ pub(super) struct Search<'a> {
 pub(super) struct Held {
     pub(super) lease: Lease,
     pub(super) fate: Fate,
+    /// The number of attempts to send the request, with the next one.
+    pub(super) attempts: usize,
+}
+
+/// How long a request waits at an address for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It takes one that is free.
+    Not,
+    /// For as long as it could take to connect.
+    Part,
+    Rest,
 }
 
 impl<'a> Search<'a> {
@@ -42,10 +58,12 @@ impl<'a> Search<'a> {
     /// that connection until it has found a better one.
     pub(super) fn new(pool: &'a Pool, held: Option<Held>) -> Self {
         let avoided = held.as_ref().map(|held| held.lease.index());
+        let is_shunned = held.as_ref().is_some_and(|held| held.attempts > 2);
         Self {
             pool,
             wanted: Wanted {
                 avoided,
+                is_shunned,
                 ..Wanted::default()
             },
             held,
@@ -57,19 +75,21 @@ impl<'a> Search<'a> {
 
     /// Returns a connection, or the last failure.
     pub(super) async fn lease(mut self, patience: &mut Patience) -> Result<Lease, Failure> {
-        if let Some(Held { lease, fate }) = self.held.take_if(|held| held.fate == Fate::Lost) {
-            self.wanted.tried.push(lease.index());
-            match lease.renew(fate, patience).await {
+        if let Some(held) = self.held.take_if(|held| held.fate == Fate::Lost) {
+            let index = held.lease.index();
+            let wait = self.wait_at(index);
+            match held.lease.renew(held.fate, wait, patience).await {
                 Ok(lease) => return Ok(lease),
-                Err(failure) => self.note(failure),
+                Err(failure) => self.note(index, wait, failure),
             }
         }
         loop {
             while let Some(turn) = self.pool.choice.choose(&self.wanted) {
-                self.wanted.tried.push(turn.index());
-                match self.ask(turn, patience).await {
+                let index = turn.index();
+                let wait = self.wait_at(index);
+                match self.ask(turn, wait, patience).await {
                     Ok(lease) => return Ok(lease),
-                    Err(failure) => self.note(failure),
+                    Err(failure) => self.note(index, wait, failure),
                 }
                 if patience.is_spent() {
                     return Err(self.failure);
@@ -81,19 +101,41 @@ impl<'a> Search<'a> {
         }
     }
 
-    async fn ask(&mut self, turn: Turn, patience: &mut Patience) -> Result<Lease, Failure> {
+    async fn ask(
+        &mut self,
+        turn: Turn,
+        wait: Wait,
+        patience: &mut Patience,
+    ) -> Result<Lease, Failure> {
         match self.held.take() {
-            Some(Held { lease, fate }) if lease.index() == turn.index() => {
-                return lease.renew(fate, patience).await;
+            Some(Held { lease, fate, .. }) if lease.index() == turn.index() => {
+                return lease.renew(fate, wait, patience).await;
             }
-            Some(Held { lease, fate }) => lease.leave(fate),
+            Some(Held { lease, fate, .. }) => lease.leave(fate),
             None => {}
         }
         let address = &self.pool.addresses[turn.index()];
-        address.lease(turn, patience).await
+        address.lease(turn, wait, patience).await
     }
 
-    fn note(&mut self, failure: Failure) {
+    fn wait_at(&self, index: usize) -> Wait {
+        let Wanted { tried, full, .. } = &self.wanted;
+        let mut all = 0..self.pool.addresses.len();
+        if !full.contains(&index) {
+            Wait::Not
+        } else if all.all(|one| tried.contains(&one) || full.contains(&one)) {
+            Wait::Rest
+        } else {
+            Wait::Part
+        }
+    }
+
+    fn note(&mut self, index: usize, wait: Wait, failure: Failure) {
+        match (&failure, wait) {
+            (Failure::Busy, Wait::Not) => self.wanted.full.push(index),
+            (Failure::Busy, Wait::Part) => self.wanted.has_waited = true,
+            _ => self.wanted.tried.push(index),
+        }
         self.was_refused |= matches!(failure, Failure::Refused(_));
         self.failure = failure;
     }
@@ -107,6 +149,8 @@ impl<'a> Search<'a> {
         debug!(failure = %self.failure, ?pause, "the application refuses connections; trying again");
         self.wanted.pause = pause;
         self.wanted.tried.clear();
+        self.wanted.full.clear();
+        self.wanted.has_waited = false;
         patience.wait(sleep(pause)).await.is_some()
     }
 }

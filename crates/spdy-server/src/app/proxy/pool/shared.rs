@@ -40,7 +40,7 @@ use self::{
     state::{Ending, Found, State},
     usage::Usage,
 };
-use super::{Failure, Fate, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload};
+use super::{Failure, Fate, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Wait};
 
 /// The connections that requests share.
 #[derive(Debug)]
@@ -90,29 +90,46 @@ impl Shared {
     pub(super) async fn lease(
         self: &Arc<Self>,
         turn: Turn,
+        wait: Wait,
         patience: &mut Patience,
     ) -> Result<Lease, Failure> {
-        let mut leased = self.lease_once(patience).await;
+        let mut leased = self.lease_once(wait, patience).await;
         if let Err(Failure::Broken(_)) = leased {
-            leased = self.lease_once(patience).await;
+            leased = self.lease_once(wait, patience).await;
         }
         Ok(Lease::new(leased?, self, turn))
     }
 
-    async fn lease_once(self: &Arc<Self>, patience: &mut Patience) -> Result<Connection, Failure> {
+    async fn lease_once(
+        self: &Arc<Self>,
+        wait: Wait,
+        patience: &mut Patience,
+    ) -> Result<Connection, Failure> {
         let arrived = self.with(|state| state.now());
-        let found = patience.wait(self.place(arrived)).await;
+        let most = match wait {
+            Wait::Not | Wait::Part => self.target.limit(),
+            Wait::Rest => Duration::MAX,
+        };
+        let finding = self.place(arrived, wait);
+        let found = patience.wait_at_most(most, finding).await;
         found.ok_or_else(|| self.late())?
     }
 
-    /// Waits for a place, and takes it.
-    async fn place(self: &Arc<Self>, arrived: u64) -> Result<Connection, Failure> {
-        let _turn = self.queue.lock().await;
+    /// Waits for a place, and takes it. A request that takes only a free one waits for the attempt
+    /// to open a connection.
+    async fn place(self: &Arc<Self>, arrived: u64, wait: Wait) -> Result<Connection, Failure> {
+        let takes_free = wait == Wait::Not;
+        let _turn = if takes_free && !self.with(|state| state.is_connecting()) {
+            self.queue.try_lock().map_err(|_| Failure::Busy)?
+        } else {
+            self.queue.lock().await
+        };
         loop {
             let max_connections = self.target.proxy.max_connections;
             let attempt = match self.with(|state| state.find(arrived, max_connections)) {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
+                Found::Nothing if takes_free => return Err(Failure::Busy),
                 Found::Nothing => {
                     self.freed.notified().await;
                     continue;
@@ -256,10 +273,15 @@ impl Lease {
     }
 
     /// Replaces the connection with a new one.
-    pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
+    pub(super) async fn renew(
+        self,
+        fate: Fate,
+        wait: Wait,
+        patience: &mut Patience,
+    ) -> Result<Self, Failure> {
         let (pool, turn) = (Arc::clone(&self.place.pool), self.place.turn.again());
         self.leave(fate);
-        pool.lease(turn, patience).await
+        pool.lease(turn, wait, patience).await
     }
 
     /// Leaves a connection on which the request has failed.

@@ -133,6 +133,10 @@ impl State {
         }
     }
 
+    pub(super) fn is_connecting(&self) -> bool {
+        self.attempt.as_ref().is_some_and(Attempt::is_under_way)
+    }
+
     /// Returns what the caller has to drop while the state is not locked.
     pub(super) fn forgotten(&mut self) -> Vec<Connection> {
         mem::take(&mut self.forgotten)
@@ -140,8 +144,7 @@ impl State {
 
     /// Returns the reason why a request has run out of time.
     pub(super) fn late(&self, max_connections: usize) -> Failure {
-        let is_connecting = self.attempt.as_ref().is_some_and(Attempt::is_under_way);
-        if self.open.is_empty() && (is_connecting || self.seats < max_connections) {
+        if self.open.is_empty() && (self.is_connecting() || self.seats < max_connections) {
             Failure::ConnectTimeout
         } else {
             Failure::Busy
