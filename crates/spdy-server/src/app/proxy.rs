@@ -121,11 +121,13 @@ pub struct Proxy {
     /// leaves, has failed if half of that time is over. Nothing else counts: neither a response
     /// such as 503, nor a connection that breaks. One connect that succeeds ends the row.
     pub down_after: u32,
-    /// How long an address is left out. Then one request tries it: if its connect fails, the
-    /// address is left out for this time again. (10 s by default.)
+    /// How long an address is left out. Then one request tries it, on a new connection or on one
+    /// that is open still. If it connects or is answered, the address is back. If its connect
+    /// fails, the address is left out for this time again. If it ends before either, the next
+    /// request tries. (10 s by default.)
     ///
-    /// No request fails because addresses are left out: where no other can be reached, they are
-    /// tried.
+    /// No request fails because addresses are left out: where no other can be reached, or has a
+    /// place in its part of [`connect_timeout`](Self::connect_timeout), they are tried.
     pub down_for: Duration,
     /// How long the application can be silent before and during a response, while no part of the
     /// request body moves either. It does not count the time in which the client has to read more
