@@ -1,8 +1,8 @@
 //! HTTP/1.1 connections: each carries one request at a time.
 //!
 //! A place is the right to one of the `max_connections`. The request that uses a connection holds
-//! it, and its turn with it. A new connection is opened only when no connection is idle, so there are never more
-//! connections than places.
+//! it, and its turn with it. A new connection is opened only when no connection is idle, so there
+//! are never more connections than places.
 
 use std::{
     mem,

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::tail::Tail;
 
-/// A connection that a request uses, and its turn at the address of the connection. If it is dropped
-/// before [`finish`](Self::finish), the work for the request ends.
+/// A connection that a request uses, and its turn at the address of the connection. If it is
+/// dropped before [`finish`](Self::finish), the work for the request ends.
 ///
 /// The turn belongs to the place of the request, so that it counts as long as the place is taken.
 #[derive(Debug)]
