@@ -16,9 +16,12 @@ mod disk;
 mod entry;
 mod facts;
 mod gzip;
+mod jobs;
 mod list;
+mod memory;
 mod page;
 mod pieces;
+mod places;
 mod ranges;
 mod root;
 mod site;
@@ -55,6 +58,9 @@ use self::{
 /// A response never mixes two states of a file. If the file is modified while it is sent, the
 /// response ends with an error, which is a reset in SPDY. If it is replaced (`rename`), the old
 /// file is sent.
+///
+/// A request waits for the disk for 30 s at most, and then gets 503, or its response ends with an
+/// error. The runtime must have its timers enabled.
 ///
 /// ```no_run
 /// use spdy_server::app::{self, Directory};

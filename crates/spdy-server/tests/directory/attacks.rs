@@ -309,7 +309,9 @@ fn a_file_that_the_server_cannot_read_is_not_found() {
             set_unreadable_for_owner(&path);
         }
         // The threads of the runtime have the user of the thread that starts them.
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         runtime.unwrap().block_on(requests(path));
     });
     as_another.join().unwrap();

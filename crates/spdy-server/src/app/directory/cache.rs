@@ -1,21 +1,19 @@
 //! The cache of files and directories, within its limits.
 
 use std::{
-    array,
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{
     Directory,
     disk::{Disk, Found, Question},
     entry::Entry,
+    jobs::{Jobs, in_time},
+    memory::Memory,
+    places::{Answer, Places},
     root::Below,
 };
 
@@ -23,40 +21,36 @@ use super::{
 /// cannot fill it with names that do not exist. A path in a question is one that may be served.
 #[derive(Debug)]
 pub(super) struct Cache {
-    disk: Arc<Disk>,
-    memory: Mutex<Memory>,
-    turns: [tokio::sync::Mutex<()>; TURNS],
-    hasher: RandomState,
+    store: Arc<Store>,
+    places: Places,
+    looks: Jobs,
+    lists: Jobs,
 }
 
-/// The maximum number of questions that the disk is asked at once. The same question is asked by
-/// one request at a time, so that many of them need no more memory than one.
-const TURNS: usize = 64;
-
-#[derive(Debug, Default)]
-struct Memory {
-    known: HashMap<Question, Known>,
-    bytes: usize,
-    open: usize,
-    /// The number of times that an entry was used or added. It orders the entries by their last
-    /// use.
-    uses: u64,
-}
-
+/// What a job needs: the disk, and the memory that takes its answer.
 #[derive(Debug)]
-struct Known {
-    found: Found,
-    looked: Instant,
-    used: u64,
+struct Store {
+    disk: Disk,
+    memory: Mutex<Memory>,
 }
+
+/// The maximum number of paths that the disk is asked for at once.
+const LOOKS: usize = 64;
+
+/// The maximum number of directories that are read at once for lists, which are long.
+const LISTS: usize = 4;
 
 impl Cache {
     pub(super) fn new(limits: Directory) -> Self {
-        Self {
-            disk: Arc::new(Disk::new(limits)),
+        let store = Store {
+            disk: Disk::new(limits),
             memory: Mutex::default(),
-            turns: array::from_fn(|_| tokio::sync::Mutex::default()),
-            hasher: RandomState::new(),
+        };
+        Self {
+            store: Arc::new(store),
+            places: Places::default(),
+            looks: Jobs::new(LOOKS),
+            lists: Jobs::new(LISTS),
         }
     }
 
@@ -65,59 +59,89 @@ impl Cache {
     /// # Errors
     /// The same as for [`Root::below`](super::root::Root::below).
     pub(super) fn below(&self, path: PathBuf) -> io::Result<Below> {
-        self.disk.root.below(path)
+        self.store.disk.root.below(path)
     }
 
     /// Returns what the disk has for a question, or had at most [`Directory::trust`] ago. What is
-    /// cached is returned at once. Otherwise a thread for blocking work reads the disk, which takes
-    /// as long as the disk takes; requests that ask the same wait for it. Cancel safe.
+    /// cached is returned at once. Otherwise a thread for blocking work reads the disk; requests
+    /// that ask the same wait for it. Cancel safe: a job that has begun goes on, and others get its
+    /// answer.
     ///
     /// # Errors
-    /// The same as for [`Disk::look`].
+    /// The same as for [`Disk::look`], and [`io::ErrorKind::TimedOut`] after
+    /// [`WAIT`](super::jobs::WAIT).
     pub(super) async fn ask(&self, question: Question) -> io::Result<Found> {
         let arrived = Instant::now();
-        if let Ok(found) = self.recall(&question, arrived) {
-            return Ok(found);
+        match self.store.recall(&question, arrived) {
+            Some(found) => Ok(found),
+            None => in_time(self.look(question, arrived)).await,
         }
-        let _turn = self.turns[self.turn(&question)].lock().await;
-        let known = match self.recall(&question, arrived) {
-            Ok(found) => return Ok(found),
-            Err(old) => old.map(|old| old.entry),
+    }
+
+    async fn look(&self, question: Question, arrived: Instant) -> io::Result<Found> {
+        let jobs = match question {
+            Question::At(_) => &self.looks,
+            Question::In(_) => &self.lists,
         };
-        let now = Instant::now();
-        let (disk, sought) = (Arc::clone(&self.disk), question.clone());
-        let found = spawn_blocking(move || disk.look(&sought, known)).await;
-        let found = found.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+        let place = self.places.take(question).lock().await;
+        if let Some(answer) = place.last()
+            && self.store.is_fresh(answer, arrived)
+        {
+            return answer.found.clone().map_err(io::Error::from);
+        }
+        let turn = jobs.turn().await;
+        let store = Arc::clone(&self.store);
+        let job = move || {
+            let looked = Instant::now();
+            let found = store.look(place.question(), looked);
+            place.answer(Answer::new(looked, &found));
+            found
+        };
+        turn.run(job).await?
+    }
+
+    /// Keeps others from asking this, as a disk that hangs would.
+    #[cfg(test)]
+    pub(super) async fn hang(&self, question: Question) -> super::places::Locked {
+        self.places.take(question).lock().await
+    }
+}
+
+impl Store {
+    /// Asks the disk, and keeps the answer.
+    fn look(&self, question: &Question, now: Instant) -> io::Result<Found> {
+        let known = self.memory().entry(question);
+        let found = self.disk.look(question, known);
+        let mut memory = self.memory();
         match &found {
-            Ok(found) => self.memory().keep(question, found, now, &self.disk.limits),
-            Err(_) => self.memory().forget(&question),
+            Ok(found) => memory.keep(question.clone(), found, now, &self.disk.limits),
+            Err(_) => memory.forget(question),
         }
         found
     }
 
-    /// Lists, which are long, are read one after another.
-    fn turn(&self, question: &Question) -> usize {
-        match question {
-            Question::In(..) => 0,
-            Question::At(_) => 1 + self.hasher.hash_one(question) as usize % (TURNS - 1),
-        }
+    /// Returns what is cached, unless it is too old for a request that arrived then.
+    fn recall(&self, question: &Question, arrived: Instant) -> Option<Found> {
+        let (found, looked) = self.memory().recall(question)?;
+        is_young(looked, self.trust(&found.entry), arrived).then_some(found)
     }
 
-    /// Returns what is cached, or as an error what is too old for a request that arrived then.
-    fn recall(&self, question: &Question, arrived: Instant) -> Result<Found, Option<Found>> {
-        match self.memory().recall(question) {
-            Some((found, looked)) if looked + self.trust(&found.entry) > arrived => Ok(found),
-            known => Err(known.map(|(found, _)| found)),
-        }
+    /// Returns whether an answer is one to a request that arrived then. An error is not trusted.
+    fn is_fresh(&self, answer: &Answer, arrived: Instant) -> bool {
+        let trust = match &answer.found {
+            Ok(found) => self.trust(&found.entry),
+            Err(_) => Duration::ZERO,
+        };
+        is_young(answer.looked, trust, arrived)
     }
 
     /// Returns how long an entry is used without a check. It is zero for an open file that still
     /// changes: otherwise requests for a growing log would fail half of the time.
     fn trust(&self, entry: &Entry) -> Duration {
-        if entry.is_open() && !entry.is_settled {
-            Duration::ZERO
-        } else {
-            self.disk.limits.trust
+        let limits = &self.disk.limits;
+        match entry.is_open() && !entry.is_settled || limits.max_entries == 0 {
+            true => Duration::ZERO,
+            false => limits.trust,
         }
     }
 
@@ -126,82 +150,22 @@ impl Cache {
     }
 }
 
-impl Memory {
-    /// Returns what was found, and when.
-    fn recall(&mut self, question: &Question) -> Option<(Found, Instant)> {
-        let known = self.known.get_mut(question)?;
-        self.uses += 1;
-        known.used = self.uses;
-        Some((known.found.clone(), known.looked))
-    }
-
-    /// Adds what was found just now, in place of what was known.
-    fn keep(&mut self, question: Question, found: &Found, looked: Instant, limits: &Directory) {
-        self.forget(&question);
-        self.forget_old(looked);
-        if limits.max_entries == 0 {
-            return;
-        }
-        self.uses += 1;
-        self.bytes += found.entry.bytes();
-        self.open += usize::from(found.entry.is_open());
-        let known = Known {
-            found: found.clone(),
-            looked,
-            used: self.uses,
-        };
-        self.known.insert(question, known);
-        self.make_room(limits);
-    }
-
-    fn make_room(&mut self, limits: &Directory) {
-        while self.known.len() > limits.max_entries {
-            self.forget_one(|_| true);
-        }
-        while self.bytes > limits.max_bytes {
-            self.forget_one(|entry| entry.bytes() > 0);
-        }
-        while self.open > limits.max_open {
-            self.forget_one(Entry::is_open);
-        }
-    }
-
-    /// Removes the least recently used one of these entries. They are few enough to be searched one
-    /// by one.
-    fn forget_one(&mut self, may_go: impl Fn(&Entry) -> bool) {
-        let all = self.known.iter();
-        let all = all.filter(|(_, known)| may_go(&known.found.entry));
-        let oldest = all.min_by_key(|(_, known)| known.used);
-        if let Some(question) = oldest.map(|(question, _)| question.clone()) {
-            self.forget(&question);
-        }
-    }
-
-    fn forget_old(&mut self, now: Instant) {
-        let is_old = |known: &Known| now.duration_since(known.looked) > LONGEST_REST;
-        let old = self.known.iter().filter(|(_, known)| is_old(known));
-        let old: Vec<_> = old.map(|(question, _)| question.clone()).collect();
-        for question in old {
-            self.forget(&question);
-        }
-    }
-
-    fn forget(&mut self, question: &Question) {
-        if let Some(known) = self.known.remove(question) {
-            self.bytes -= known.found.entry.bytes();
-            self.open -= usize::from(known.found.entry.is_open());
-        }
-    }
+/// Returns whether what was looked at then is trusted by a request that arrived at a time.
+fn is_young(looked: Instant, trust: Duration, arrived: Instant) -> bool {
+    looked > arrived || arrived.duration_since(looked) < trust
 }
-
-/// How long an entry without a request is kept.
-const LONGEST_REST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path, time::SystemTime};
 
-    use super::{super::list::Order, *};
+    use super::{
+        super::{
+            jobs::{WAIT, tests::begin},
+            memory::{LONGEST_REST, MIN_CROWD},
+        },
+        *,
+    };
 
     /// Creates a directory with this number of files of 100 bytes each. Returns limits for the test
     /// to change.
@@ -216,6 +180,14 @@ mod tests {
         limits
     }
 
+    /// Sets the time of the last change of a file to a minute ago.
+    fn make_old(path: &Path) -> (fs::File, SystemTime) {
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+        (file, long_ago)
+    }
+
     fn at(cache: &Cache, file: usize) -> Question {
         Question::At(cache.below(file.to_string().into()).unwrap())
     }
@@ -225,7 +197,7 @@ mod tests {
         for file in files {
             cache.ask(at(cache, *file)).await.unwrap();
         }
-        let memory = cache.memory();
+        let memory = cache.store.memory();
         let entries = || memory.known.values().map(|known| &known.found.entry);
         let bytes: usize = entries().map(|entry| entry.bytes()).sum();
         let open = entries().filter(|entry| entry.is_open()).count();
@@ -236,7 +208,7 @@ mod tests {
     }
 
     fn remove(cache: &Cache) {
-        fs::remove_dir_all(&cache.disk.limits.path).unwrap();
+        fs::remove_dir_all(&cache.store.disk.limits.path).unwrap();
     }
 
     #[tokio::test]
@@ -257,7 +229,7 @@ mod tests {
         fs::create_dir_all(limits.path.join("9")).unwrap();
         let cache = Cache::new(limits);
         assert_eq!(known_after(&cache, &[9, 0, 1, 2, 3]).await, [2, 3, 9]);
-        assert_eq!(cache.memory().bytes, 200);
+        assert_eq!(cache.store.memory().bytes, 200);
         remove(&cache);
     }
 
@@ -267,8 +239,8 @@ mod tests {
         (limits.max_small, limits.max_open) = (99, 2);
         let cache = Cache::new(limits);
         assert_eq!(known_after(&cache, &[0, 1, 2, 3]).await, [2, 3]);
-        assert_eq!(cache.memory().open, 2);
-        assert_eq!(cache.memory().bytes, 0);
+        assert_eq!(cache.store.memory().open, 2);
+        assert_eq!(cache.store.memory().bytes, 0);
         remove(&cache);
     }
 
@@ -279,11 +251,17 @@ mod tests {
         let missing = cache.ask(at(&cache, 2)).await;
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
         let later = Instant::now() + LONGEST_REST;
-        cache.memory().forget_old(later - Duration::from_secs(5));
-        assert_eq!(cache.memory().known.len(), 2);
-        cache.memory().forget_old(later + Duration::from_secs(5));
-        assert_eq!(cache.memory().bytes, 0);
-        assert!(cache.memory().known.is_empty());
+        cache
+            .store
+            .memory()
+            .forget_old(later - Duration::from_secs(5));
+        assert_eq!(cache.store.memory().known.len(), 2);
+        cache
+            .store
+            .memory()
+            .forget_old(later + Duration::from_secs(5));
+        assert_eq!(cache.store.memory().bytes, 0);
+        assert!(cache.store.memory().known.is_empty());
         remove(&cache);
     }
 
@@ -293,9 +271,7 @@ mod tests {
         limits.trust = Duration::ZERO;
         let path = limits.path.join("0");
         let cache = Cache::new(limits);
-        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
-        let file = fs::File::options().write(true).open(&path).unwrap();
-        file.set_modified(long_ago).unwrap();
+        let (file, long_ago) = make_old(&path);
         let ask = async || cache.ask(at(&cache, 0)).await.unwrap().entry;
         let first = ask().await;
         assert!(Arc::ptr_eq(&first, &ask().await));
@@ -311,26 +287,122 @@ mod tests {
         let mut limits = limits("list", 3);
         limits.trust = Duration::ZERO;
         let cache = Cache::new(limits);
-        let root = Question::In(cache.below("./".into()).unwrap(), Order::default());
+        let root = Question::In(cache.below("./".into()).unwrap());
         let ask = async || cache.ask(root.clone()).await.unwrap().entry;
         let first = ask().await;
         assert!(Arc::ptr_eq(&first, &ask().await));
-        let held: usize = cache.memory().bytes;
+        let held: usize = cache.store.memory().bytes;
         assert!(held >= 3 * size_of::<String>(), "{held}");
-        fs::write(cache.disk.limits.path.join("0"), "shorter").unwrap();
+        fs::write(cache.store.disk.limits.path.join("0"), "shorter").unwrap();
         assert!(!Arc::ptr_eq(&first, &ask().await));
         remove(&cache);
     }
+
     #[tokio::test]
     async fn of_many_requests_for_one_file_one_asks_the_disk() {
-        let cache = Arc::new(Cache::new(limits("turns", 1)));
-        let mut requests = tokio::task::JoinSet::new();
-        for _ in 0..50 {
-            let cache = Arc::clone(&cache);
-            requests.spawn(async move { cache.ask(at(&cache, 0)).await.unwrap().entry });
+        // Neither is one asked after another without a cache.
+        for max_entries in [1, 0] {
+            let mut limits = limits("turns", 1);
+            (limits.max_entries, limits.trust) = (max_entries, Duration::ZERO);
+            let cache = Cache::new(limits);
+            let hung = cache.hang(at(&cache, 0)).await;
+            let requests = (0..50).map(|_| Box::pin(cache.ask(at(&cache, 0))));
+            let mut requests: Vec<_> = requests.collect();
+            for request in &mut requests {
+                begin(request).await;
+            }
+            drop(hung);
+            let mut entries = Vec::new();
+            for request in requests {
+                entries.push(request.await.unwrap().entry);
+            }
+            assert!(entries.iter().all(|entry| Arc::ptr_eq(entry, &entries[0])));
+            remove(&cache);
         }
-        let entries = requests.join_all().await;
-        assert!(entries.iter().all(|entry| Arc::ptr_eq(entry, &entries[0])));
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_on_without_its_request_and_its_answer_is_kept() {
+        let cache = Cache::new(limits("reset", 1));
+        begin(&mut Box::pin(cache.ask(at(&cache, 0)))).await;
+        // The next one waits for the job, and takes its answer.
+        let place = cache.hang(at(&cache, 0)).await;
+        let kept = cache.store.memory().entry(&at(&cache, 0));
+        drop(place);
+        let found = cache.ask(at(&cache, 0)).await.unwrap().entry;
+        assert!(Arc::ptr_eq(&kept.expect("the answer is kept"), &found));
+        assert_eq!(cache.places.len(), 0);
+        remove(&cache);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_hangs_is_waited_for_30_s_and_holds_up_no_other() {
+        let cache = Cache::new(limits("hangs", 100));
+        let hung = cache.hang(at(&cache, 0)).await;
+        for other in 1..100 {
+            cache.ask(at(&cache, other)).await.unwrap();
+        }
+        let start = tokio::time::Instant::now();
+        let late = tokio::time::timeout(2 * WAIT, cache.ask(at(&cache, 0))).await;
+        let late = late.expect("the wait has an end").unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WAIT.as_secs());
+        assert_eq!(cache.places.len(), 1);
+        drop(hung);
+        cache.ask(at(&cache, 0)).await.unwrap();
+        assert_eq!(cache.places.len(), 0);
+        remove(&cache);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_and_paths_wait_for_jobs_of_their_own() {
+        let mut limits = limits("kinds", 1);
+        limits.trust = Duration::ZERO;
+        let cache = Cache::new(limits);
+        let list = || Question::In(cache.below("./".into()).unwrap());
+        for (jobs, most) in [(&cache.looks, LOOKS), (&cache.lists, LISTS)] {
+            let mut turns = Vec::new();
+            for _ in 0..most {
+                turns.push(in_time(async { Ok(jobs.turn().await) }).await.unwrap());
+            }
+            let (path, list) = (cache.ask(at(&cache, 0)).await, cache.ask(list()).await);
+            assert_eq!(
+                (path.is_err(), list.is_err()),
+                (most == LOOKS, most == LISTS)
+            );
+        }
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_gave_way_is_found_again_while_it_is_used() {
+        for max_entries in [0, 1] {
+            let mut limits = limits("gone", 200);
+            (limits.max_entries, limits.trust) = (max_entries, Duration::ZERO);
+            for file in 0..200 {
+                make_old(&limits.path.join(file.to_string()));
+            }
+            let cache = Cache::new(limits);
+            let ask = async |file| cache.ask(at(&cache, file)).await.unwrap().entry;
+            let used = ask(0).await;
+            for other in 1..200 {
+                ask(other).await;
+            }
+            assert!(Arc::ptr_eq(&used, &ask(0).await));
+            assert!(cache.store.memory().gone.entries.len() <= 2 * MIN_CROWD);
+            fs::write(cache.store.disk.limits.path.join("0"), "changed").unwrap();
+            assert!(!Arc::ptr_eq(&used, &ask(0).await));
+            remove(&cache);
+        }
+    }
+
+    #[tokio::test]
+    async fn trust_may_be_of_any_length() {
+        let mut limits = limits("trust", 1);
+        limits.trust = Duration::MAX;
+        let cache = Cache::new(limits);
+        let ask = async || cache.ask(at(&cache, 0)).await.unwrap().entry;
+        assert!(Arc::ptr_eq(&ask().await, &ask().await));
         remove(&cache);
     }
 }

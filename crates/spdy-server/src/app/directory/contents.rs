@@ -12,11 +12,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use spdy_tower::session::{Reserved, SendRoom};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
-    entry::{Entry, Kind},
-    pieces::{PIECE, Spares, Wanted},
+    entry::Entry,
+    pieces::{PIECE, Reader, Reading, Wanted},
 };
 
 /// Yields the bytes of a file: those in memory without a copy, and at once if they are few; those
@@ -31,8 +30,8 @@ pub(super) struct Contents {
     position: u64,
     left: u64,
     room: PieceRoom,
-    spares: Arc<Spares>,
-    reading: Option<(JoinHandle<io::Result<Bytes>>, Option<Reserved>)>,
+    reader: Reader,
+    reading: Option<Reading>,
 }
 
 /// Where bytes are.
@@ -45,11 +44,30 @@ pub(super) enum Source {
 impl Source {
     /// Returns where the bytes of a file are.
     pub(super) fn of(entry: &Arc<Entry>) -> Self {
-        match &entry.kind {
-            Kind::Small(bytes) => Self::Memory(bytes.clone()),
-            _ => Self::File(Arc::clone(entry)),
+        match entry.small() {
+            Some(_) => Self::Memory(shared(entry, Entry::small)),
+            None => Self::File(Arc::clone(entry)),
         }
     }
+
+    /// Returns where the bytes of a file in gzip are.
+    pub(super) fn compressed(entry: &Arc<Entry>) -> Self {
+        Self::Memory(shared(entry, Entry::compressed))
+    }
+}
+
+/// Returns bytes of an entry. As long as any of them is used, so is the entry, and further
+/// responses [find it](super::cache).
+fn shared(entry: &Arc<Entry>, part: fn(&Entry) -> Option<&[u8]>) -> Bytes {
+    struct Part(Arc<Entry>, fn(&Entry) -> Option<&[u8]>);
+
+    impl AsRef<[u8]> for Part {
+        fn as_ref(&self) -> &[u8] {
+            self.1(&self.0).unwrap_or_default()
+        }
+    }
+
+    Bytes::from_owner(Part(Arc::clone(entry), part))
 }
 
 impl Contents {
@@ -58,14 +76,14 @@ impl Contents {
         source: Source,
         range: Range<u64>,
         room: PieceRoom,
-        spares: Arc<Spares>,
+        reader: Reader,
     ) -> Self {
         Self {
             source,
             position: range.start,
             left: range.end - range.start,
             room,
-            spares,
+            reader,
             reading: None,
         }
     }
@@ -89,7 +107,7 @@ impl Contents {
             }
             Source::File(entry) => entry,
         };
-        let (reading, _) = match &mut self.reading {
+        let reading = match &mut self.reading {
             Some(reading) => reading,
             none => {
                 let (len, reserved) = self.room.reserve(self.left.min(PIECE as u64) as usize);
@@ -99,15 +117,15 @@ impl Contents {
                     len,
                     is_last: self.left == len as u64,
                 };
-                if let Some(piece) = wanted.read_at_once(&self.spares) {
+                if let Some(piece) = wanted.read_at_once(&self.reader.spares) {
                     return Poll::Ready(piece);
                 }
-                none.insert((spawn_blocking(move || wanted.read()), reserved))
+                none.insert(self.reader.read(wanted, reserved))
             }
         };
         let piece = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
-        Poll::Ready(piece.unwrap_or_else(|failed| Err(io::Error::other(failed))))
+        Poll::Ready(piece)
     }
 }
 
@@ -168,3 +186,32 @@ const SHARED_PIECE: usize = 32 << 10;
 /// The maximum number of bytes in memory that are sent at once, since they are not copied: a small
 /// file, with the default limits.
 const WHOLE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::{super::disk::tests::look_at, *};
+
+    #[test]
+    fn bytes_of_an_entry_hold_all_of_it() {
+        let path = env::temp_dir().join(format!("spdy-contents-{}.txt", process::id()));
+        fs::write(&path, "text ".repeat(100)).unwrap();
+        let mut entry = Arc::into_inner(look_at(&path, 1000).unwrap()).unwrap();
+        entry.compress().unwrap();
+        fs::remove_file(path).unwrap();
+        let mut entry = Arc::new(entry);
+        for source in [Source::of, Source::compressed] {
+            let Source::Memory(bytes) = source(&entry) else {
+                panic!("it is in memory")
+            };
+            let piece = bytes.slice(3..9);
+            drop(bytes);
+            let held = Arc::downgrade(&entry);
+            drop(entry);
+            entry = held.upgrade().expect("a piece holds it");
+            drop(piece);
+            assert_eq!(Arc::strong_count(&entry), 1);
+        }
+    }
+}

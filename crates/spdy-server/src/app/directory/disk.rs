@@ -7,7 +7,7 @@ use super::{
     entry::{Entry, Kind},
     facts::Identity,
     gzip::is_text,
-    list::{Most, Order, list},
+    list::{List, Most},
     root::{Below, Root},
 };
 
@@ -23,8 +23,8 @@ pub(super) struct Disk {
 pub(super) enum Question {
     /// What is at this path.
     At(Below),
-    /// What is in this directory, in this order.
-    In(Below, Order),
+    /// What is in this directory.
+    In(Below),
 }
 
 /// What was found, and the compressed files beside it.
@@ -50,7 +50,7 @@ impl Disk {
     pub(super) fn look(&self, question: &Question, known: Option<Arc<Entry>>) -> io::Result<Found> {
         let (entry, sidecars) = match question {
             Question::At(path) => (self.entry(path, known)?, self.sidecars(path)),
-            Question::In(path, order) => (self.list(path, *order, known)?, Sidecars::default()),
+            Question::In(path) => (self.list(path, known)?, Sidecars::default()),
         };
         Ok(Found { entry, sidecars })
     }
@@ -102,19 +102,13 @@ impl Disk {
         Sidecars(SIDECARS.map(is_there))
     }
 
-    fn list(
-        &self,
-        path: &Below,
-        order: Order,
-        known: Option<Arc<Entry>>,
-    ) -> io::Result<Arc<Entry>> {
+    fn list(&self, path: &Below, known: Option<Arc<Entry>>) -> io::Result<Arc<Entry>> {
         let there = self.root.metadata(path)?;
         let most = Most {
             entries: self.limits.max_listed,
             bytes: self.limits.max_bytes,
         };
-        let (items, is_whole) = list(&self.root, path, order, most)?;
-        let kind = Kind::List { items, is_whole };
+        let kind = Kind::List(List::read(&self.root, path, most)?);
         Ok(match known {
             Some(known) if known.kind.is_same_list(&kind) => known,
             _ => Arc::new(Entry::new(&there, kind, SystemTime::now())),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     facts::{Facts, Identity},
     gzip::gzip,
-    list::Item,
+    list::List,
 };
 
 /// A file, a directory or a list as it was when it was checked.
@@ -20,10 +20,13 @@ pub(super) struct Entry {
     pub(super) facts: Facts,
     pub(super) kind: Kind,
     /// The file in gzip, if that is shorter.
-    pub(super) gzip: Option<Bytes>,
+    gzip: Option<Bytes>,
     pub(super) identity: Identity,
     /// Whether a later change must show in the facts.
     pub(super) is_settled: bool,
+    /// The number of bytes of `kind` in memory, which is asked for more often than a list could be
+    /// counted.
+    own: usize,
 }
 
 #[derive(Debug)]
@@ -33,24 +36,24 @@ pub(super) enum Kind {
     Small(Bytes),
     /// The file, which is read by position because several responses share the handle.
     Large(File),
-    /// What is in a directory, in an order, and whether that is all.
-    List {
-        items: Vec<Item>,
-        is_whole: bool,
-    },
+    /// What is in a directory.
+    List(List),
 }
 
 impl Kind {
     pub(super) fn is_same_list(&self, other: &Self) -> bool {
         match (self, other) {
-            (
-                Self::List { items, is_whole },
-                Self::List {
-                    items: others,
-                    is_whole: whole,
-                },
-            ) => items == others && is_whole == whole,
+            (Self::List(list), Self::List(other)) => list == other,
             _ => false,
+        }
+    }
+
+    /// Returns the number of bytes of it that are in memory.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::List(list) => list.bytes(),
+            Self::Large(_) | Self::Directory => 0,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Entry {
     pub(super) fn new(metadata: &Metadata, kind: Kind, now: SystemTime) -> Self {
         let facts = Facts::of(metadata);
         Self {
+            own: kind.bytes(),
             is_settled: facts.is_settled(now),
             identity: Identity::of(metadata),
             gzip: None,
@@ -106,14 +110,22 @@ impl Entry {
         Ok(())
     }
 
+    /// Returns all bytes of a file that is kept in memory.
+    pub(super) fn small(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Small(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Returns the file in gzip, if that is shorter.
+    pub(super) fn compressed(&self) -> Option<&[u8]> {
+        self.gzip.as_deref()
+    }
+
     /// Returns the number of bytes of it that are in memory.
     pub(super) fn bytes(&self) -> usize {
-        let own = match &self.kind {
-            Kind::Small(bytes) => bytes.len(),
-            Kind::List { items, .. } => items.iter().map(Item::bytes).sum(),
-            Kind::Large(_) | Kind::Directory => 0,
-        };
-        own + self.gzip.as_ref().map_or(0, Bytes::len)
+        self.own + self.gzip.as_ref().map_or(0, Bytes::len)
     }
 
     pub(super) const fn is_open(&self) -> bool {

@@ -81,34 +81,36 @@ impl<'a> Coding<'a> {
 }
 
 /// Turns the head of a response with a whole file into the head of the same file in gzip, if there
-/// is one and the client accepts it. Returns the body.
+/// is one and the client accepts it. Returns whether it did.
 ///
 /// The tag becomes a weak one, since the bytes differ from those of the file. That also keeps a
 /// client from joining parts of both.
-pub(super) fn apply(head: &mut Parts, entry: &Entry, is_accepted: bool) -> Option<Bytes> {
-    let compressed = entry.gzip.as_ref()?;
+pub(super) fn apply(head: &mut Parts, entry: &Entry, is_accepted: bool) -> bool {
+    let Some(compressed) = entry.compressed() else {
+        return false;
+    };
     if head.headers.contains_key(CONTENT_ENCODING) {
-        return None;
+        return false;
     }
     head.headers
         .insert(VARY, HeaderValue::from_static("accept-encoding"));
     let is_whole = matches!(head.status, StatusCode::OK | StatusCode::NOT_MODIFIED);
     if !is_accepted || !is_whole {
-        return None;
+        return false;
     }
     if let Some(tag) = head.headers.get_mut(ETAG) {
         let weak = [b"W/", tag.as_bytes()].concat();
         *tag = HeaderValue::from_bytes(&weak).expect("a tag with two more letters is a value");
     }
     if head.status == StatusCode::NOT_MODIFIED {
-        return None;
+        return false;
     }
     head.headers.remove(ACCEPT_RANGES);
     head.headers
         .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     head.headers
         .insert(CONTENT_LENGTH, HeaderValue::from(compressed.len()));
-    Some(compressed.clone())
+    true
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Returns how many bytes it has in memory.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.name.len()
+    /// Returns how many bytes it has in memory, with its places in the orders.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + 2 * size_of::<usize>()
     }
 }
 
@@ -29,35 +29,82 @@ pub(super) struct Most {
     pub(super) bytes: usize,
 }
 
-/// Reads a directory. Returns its files and directories in an order, and whether that is all. If it
-/// is not, they are those that the system named first. What cannot be requested is left out: hidden
-/// names, names that are not UTF-8, links that lead outside, and what is neither a file nor a
-/// directory.
-///
-/// # Errors
-/// The same as for [`Root::names`].
-pub(super) fn list(
-    root: &Root,
-    path: &Below,
-    order: Order,
-    most: Most,
-) -> io::Result<(Vec<Item>, bool)> {
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    let mut is_whole = true;
-    for below in root.names(path)? {
-        let Some(item) = item(root, &below?) else {
-            continue;
-        };
-        bytes += item.bytes();
-        if items.len() == most.entries || bytes > most.bytes {
-            is_whole = false;
-            break;
+/// What is in a directory, in every order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct List {
+    /// The directories, and then the files, each by their names.
+    items: Vec<Item>,
+    directories: usize,
+    by_size: Vec<usize>,
+    by_time: Vec<usize>,
+    /// Whether that is all.
+    pub(super) is_whole: bool,
+}
+
+impl List {
+    /// Reads the files and directories in a directory. If that is not all, they are those that the
+    /// system named first. What cannot be requested is left out: hidden names, names that are not
+    /// UTF-8, links that lead outside, and what is neither a file nor a directory.
+    ///
+    /// # Errors
+    /// The same as for [`Root::names`].
+    pub(super) fn read(root: &Root, path: &Below, most: Most) -> io::Result<Self> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        let mut is_whole = true;
+        for below in root.names(path)? {
+            let Some(item) = item(root, &below?) else {
+                continue;
+            };
+            bytes += item.bytes();
+            if items.len() == most.entries || bytes > most.bytes {
+                is_whole = false;
+                break;
+            }
+            items.push(item);
         }
-        items.push(item);
+        items.shrink_to_fit();
+        Ok(Self::new(items, is_whole))
     }
-    items.shrink_to_fit();
-    items.sort_unstable_by(|a, b| order.compare(a, b));
-    Ok((items, is_whole))
+
+    fn new(mut items: Vec<Item>, is_whole: bool) -> Self {
+        items.sort_unstable_by(|a, b| compare(Key::Name, a, b));
+        let sorted = |key| {
+            let mut places: Vec<_> = (0..items.len()).collect();
+            places.sort_unstable_by(|&a, &b| compare(key, &items[a], &items[b]));
+            places
+        };
+        Self {
+            directories: items.partition_point(|item| item.facts.is_dir()),
+            by_size: sorted(Key::Size),
+            by_time: sorted(Key::Time),
+            is_whole,
+            items,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Returns the entry at a place in an order, if there is one. Each order is the reverse of
+    /// another, but for the directories, which stay before the files.
+    pub(super) fn get(&self, order: Order, at: usize) -> Option<&Item> {
+        let at = match order.is_descending {
+            true if at < self.directories => self.directories - 1 - at,
+            true if at < self.len() => self.len() - 1 - (at - self.directories),
+            _ => at,
+        };
+        match order.key {
+            Key::Name => self.items.get(at),
+            Key::Size => self.items.get(*self.by_size.get(at)?),
+            Key::Time => self.items.get(*self.by_time.get(at)?),
+        }
+    }
+
+    /// Returns how many bytes it has in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.items.iter().map(Item::bytes).sum()
+    }
 }
 
 fn item(root: &Root, below: &Below) -> Option<Item> {
@@ -114,25 +161,23 @@ impl Order {
         };
         format!("?sort={key}&order={order}")
     }
+}
 
-    fn compare(self, a: &Item, b: &Item) -> Ordering {
-        let directories_first = b.facts.is_dir().cmp(&a.facts.is_dir());
-        // The length of a directory says nothing.
-        let len = |item: &Item| match item.facts.is_dir() {
-            true => 0,
-            false => item.facts.len(),
-        };
-        let by_key = match self.key {
-            Key::Name => Ordering::Equal,
-            Key::Size => len(a).cmp(&len(b)),
-            Key::Time => time(a).cmp(&time(b)),
-        };
-        let ascending = by_key.then_with(|| a.name.cmp(&b.name));
-        directories_first.then(match self.is_descending {
-            true => ascending.reverse(),
-            false => ascending,
-        })
-    }
+/// Compares in ascending order.
+fn compare(key: Key, a: &Item, b: &Item) -> Ordering {
+    let directories_first = b.facts.is_dir().cmp(&a.facts.is_dir());
+    // The length of a directory says nothing.
+    let len = |item: &Item| match item.facts.is_dir() {
+        true => 0,
+        false => item.facts.len(),
+    };
+    let by_key = match key {
+        Key::Name => Ordering::Equal,
+        Key::Size => len(a).cmp(&len(b)),
+        Key::Time => time(a).cmp(&time(b)),
+    };
+    let by_name = || a.name.cmp(&b.name);
+    directories_first.then(by_key).then_with(by_name)
 }
 
 fn time(item: &Item) -> Option<SystemTime> {

@@ -24,7 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     entry::{Entry, Kind},
-    list::{Item, Key, Order},
+    list::{Item, Key, List, Order},
     root::Below,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn response(page: Page, has_body: bool) -> Response<Body> {
 /// A page as a body. It holds the list, which it shares, and no text.
 #[derive(Debug)]
 pub(super) struct Page {
-    list: Arc<Entry>,
+    entry: Arc<Entry>,
     path: Below,
     order: Order,
     /// The next thing to write: the head, each item, the end.
@@ -55,30 +55,31 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Returns the page for a list that has this order.
-    pub(super) const fn new(list: Arc<Entry>, path: Below, order: Order) -> Self {
+    /// Returns the page for a list in this order.
+    pub(super) const fn new(entry: Arc<Entry>, path: Below, order: Order) -> Self {
         Self {
-            list,
+            entry,
             path,
             order,
             next: 0,
         }
     }
 
-    fn items(&self) -> (&[Item], bool) {
-        match &self.list.kind {
-            Kind::List { items, is_whole } => (items, *is_whole),
-            _ => (&[], true),
-        }
+    fn list(&self) -> &List {
+        let Kind::List(list) = &self.entry.kind else {
+            unreachable!("the answer to what is in a directory is a list")
+        };
+        list
     }
 
     /// Writes the next part.
     fn write(&self, text: &mut String) {
-        let (items, _) = self.items();
-        match self.next.checked_sub(1) {
-            None => self.head(text),
-            Some(at) if at < items.len() => row(text, &items[at]),
-            Some(_) => self.end(text),
+        let Some(at) = self.next.checked_sub(1) else {
+            return self.head(text);
+        };
+        match self.list().get(self.order, at) {
+            Some(item) => row(text, item),
+            None => self.end(text),
         }
     }
 
@@ -122,9 +123,8 @@ impl Page {
 
     fn end(&self, text: &mut String) {
         *text += "</tbody>\n</table>\n";
-        let (items, is_whole) = self.items();
-        if !is_whole {
-            let number = items.len();
+        if !self.list().is_whole {
+            let number = self.list().len();
             let note =
                 format_args!("<p>The list ends after {number} entries. There are more.</p>\n");
             add(text, note);
@@ -150,7 +150,7 @@ impl http_body::Body for Page {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next == self.items().0.len() + 2
+        self.next == self.list().len() + 2
     }
 }
 

@@ -3,14 +3,72 @@
 
 #[cfg(target_os = "linux")]
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{fmt, fs::File, io, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
+use spdy_tower::session::Reserved;
 
 use super::{
     entry::{Entry, Kind},
     facts::Facts,
+    jobs::{Jobs, in_time},
 };
+
+/// What all responses of a directory read with.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    pub(super) spares: Arc<Spares>,
+    jobs: Jobs,
+}
+
+/// The maximum number of pieces that are read from a disk at once.
+const READS: usize = 64;
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self {
+            spares: Arc::default(),
+            jobs: Jobs::new(READS),
+        }
+    }
+
+    /// Reads a piece on a thread for blocking work. The room for it is taken until it is read, also
+    /// if the response is gone.
+    pub(super) fn read(&self, wanted: Wanted, reserved: Option<Reserved>) -> Reading {
+        let jobs = self.jobs.clone();
+        let read = async move {
+            let turn = jobs.turn().await;
+            let (piece, _reserved) = turn.run(move || (wanted.read(), reserved)).await?;
+            piece
+        };
+        Reading(Box::pin(in_time(read)))
+    }
+}
+
+/// A piece that is being read.
+pub(super) struct Reading(Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>);
+
+impl Future for Reading {
+    type Output = io::Result<Bytes>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
+}
 
 /// A piece of a large file that is to be read.
 #[derive(Debug)]
@@ -233,6 +291,22 @@ mod tests {
         }
         let behind = wanted(&entry, 3 * PIECE, 1001);
         assert!(behind.read().is_err());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_waits_for_those_before_it_and_not_for_ever() {
+        let (path, entry, bytes) = file("turns");
+        let reader = Reader::new();
+        let mut turns = Vec::new();
+        for _ in 0..READS {
+            turns.push(reader.jobs.turn().await);
+        }
+        let read = || reader.read(wanted(&entry, 0, 1000), None);
+        let late = read().await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        turns.pop();
+        assert_eq!(read().await.unwrap(), bytes[..1000]);
         fs::remove_file(path).unwrap();
     }
 

@@ -31,7 +31,7 @@ use super::{
     gzip,
     list::Order,
     page::{self, Page},
-    pieces::Spares,
+    pieces::Reader,
     ranges::{Granted, Ranges},
     root::Below,
     visit::Visit,
@@ -40,7 +40,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Site {
     cache: Arc<Cache>,
-    spares: Arc<Spares>,
+    reader: Reader,
     lists: bool,
     precompressed: bool,
     not_found: Option<Uri>,
@@ -64,7 +64,7 @@ impl Site {
             lists: directory.listing,
             precompressed: directory.precompressed,
             cache: Arc::new(Cache::new(directory)),
-            spares: Arc::default(),
+            reader: Reader::new(),
         })
     }
 
@@ -109,6 +109,9 @@ impl Site {
         let asked = Asked::take(&mut request);
         let visit = Visit::new(Arc::clone(&self.cache));
         let response = self.files(&visit, request).await;
+        if visit.is_late() {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         let is_redirect = response.headers().contains_key(LOCATION);
         if !is_redirect && asked.leads_below() {
             return StatusCode::NOT_FOUND.into_response();
@@ -149,7 +152,7 @@ impl Site {
             }
             _ => Granted::Whole,
         };
-        let compressed = gzip::apply(&mut head, &entry, asked.accepts_gzip);
+        let is_compressed = gzip::apply(&mut head, &entry, asked.accepts_gzip);
         if !asked.is_get || !has_file(&head) {
             return match granted {
                 Granted::Nothing => Response::from_parts(head, Body::empty()),
@@ -161,8 +164,11 @@ impl Site {
             Granted::Several(split) => (0..0, Granted::Several(split)),
             whole => (start..start + length(&head), whole),
         };
-        let source = compressed.map_or_else(|| Source::of(&entry), Source::Memory);
-        let contents = Contents::new(source, range, asked.room, Arc::clone(&self.spares));
+        let source = match is_compressed {
+            true => Source::compressed(&entry),
+            false => Source::of(&entry),
+        };
+        let contents = Contents::new(source, range, asked.room, self.reader.clone());
         let body = match granted {
             Granted::Several(split) => Body::new(split.body(contents)),
             _ => Body::new(contents),
@@ -189,9 +195,12 @@ impl Site {
 
     async fn list(&self, directory: Below, asked: &Asked) -> Response<Body> {
         let order = Order::of(asked.uri.query());
-        let question = Question::In(directory.clone(), order);
+        let question = Question::In(directory.clone());
         match self.cache.ask(question).await {
             Ok(list) => page::response(Page::new(list.entry, directory, order), asked.is_get),
+            Err(late) if late.kind() == io::ErrorKind::TimedOut => {
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
             Err(_) => StatusCode::NOT_FOUND.into_response(),
         }
     }
@@ -296,4 +305,43 @@ fn length(head: &Parts) -> u64 {
     length
         .and_then(|length| length.to_str().ok()?.parse().ok())
         .expect("ServeDir declares the length of each file or part")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_an_error_of_the_server_after_a_while() {
+        let path = env::temp_dir().join(format!("spdy-site-hangs-{}", process::id()));
+        fs::create_dir_all(path.join("list")).unwrap();
+        fs::write(path.join("a.txt"), "a").unwrap();
+        let mut directory = Directory::new(&path);
+        (directory.listing, directory.precompressed) = (true, true);
+        let site = Site::new(directory).unwrap();
+        // As `ServeDir` names them.
+        let below = |name: &str| site.cache.below(name.into()).unwrap();
+        let status = async |method: Method, uri| {
+            let request = Request::builder().method(method).uri(uri);
+            let request = request.header(ACCEPT_ENCODING, "br, gzip");
+            let request = request.body(Body::empty()).unwrap();
+            site.respond(request).await.status()
+        };
+        let (file, list) = (
+            Question::At(below("./a.txt")),
+            Question::In(below("./list")),
+        );
+        for (hung, uri) in [(file, "/a.txt"), (list, "/list/")] {
+            let hung = site.cache.hang(hung).await;
+            for method in [Method::GET, Method::HEAD] {
+                let found = status(method, uri).await;
+                assert_eq!(found, StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+            }
+            drop(hung);
+            assert_eq!(status(Method::GET, uri).await, StatusCode::OK, "{uri}");
+        }
+        fs::remove_dir_all(path).unwrap();
+    }
 }

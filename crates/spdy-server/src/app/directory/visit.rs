@@ -82,6 +82,13 @@ impl Visit {
         self.cache.below(directory).ok()
     }
 
+    /// Returns whether the disk has not answered in time.
+    pub(super) fn is_late(&self) -> bool {
+        let views = self.views();
+        let missed = views.missed.as_ref();
+        missed.is_some_and(|missed| missed.why == io::ErrorKind::TimedOut)
+    }
+
     /// Looks at what `ServeDir` asks for: the path of the request, and then its contents, which are
     /// those of the path itself, of its index, or of a compressed file beside one of them.
     async fn look(self, path: PathBuf) -> io::Result<Facts> {
