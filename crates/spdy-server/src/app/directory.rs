@@ -27,13 +27,13 @@ mod root;
 mod site;
 mod visit;
 
-use std::{fs, sync::Arc};
+use std::{fs, future::Future, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::response::Response,
+    http::{Method, StatusCode, header::RANGE, response::Response},
 };
 
 pub use self::config::{Directory, DirectoryError};
@@ -91,19 +91,76 @@ pub fn directory(directory: impl Into<Directory>) -> Result<Router, DirectoryErr
 }
 
 async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        // A range counts only for GET (RFC 9110, section 14.2).
+        request.headers_mut().remove(RANGE);
+    }
     if let Some(span) = Span::of(request.headers()) {
         span.put(request.headers_mut());
     }
+    resume(request, |request| site.respond(request)).await
+}
+
+/// Answers a request, also one for the rest of a download: only if the file is unchanged it gets
+/// the rest.
+async fn resume<F>(mut request: Request, respond: impl Fn(Request) -> F) -> Response<Body>
+where
+    F: Future<Output = Response<Body>>,
+{
     let Some(resumption) = Resumption::take(&mut request) else {
-        return site.respond(request).await;
+        return respond(request).await;
     };
     let (head, body) = request.into_parts();
-    let whole = Request::from_parts(head.clone(), Body::empty());
-    let whole = site.respond(whole).await;
+    let without_range = || Request::from_parts(head.clone(), Body::empty());
+    let whole = respond(without_range()).await;
     if !resumption.is_possible(whole.headers()) {
         return whole;
     }
-    let mut request = Request::from_parts(head, body);
+    let mut request = Request::from_parts(head.clone(), body);
     resumption.put_back(&mut request);
-    site.respond(request).await
+    let part = respond(request).await;
+    let is_part = part.status() == StatusCode::PARTIAL_CONTENT;
+    match is_part && !resumption.is_possible(part.headers()) {
+        // The file was replaced between the two.
+        true => respond(without_range()).await,
+        false => part,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, env, process, time::Duration};
+
+    use axum::http::header::{ETAG, IF_RANGE};
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_during_a_request_for_its_rest_is_sent_from_its_beginning() {
+        let path = env::temp_dir().join(format!("spdy-resume-{}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("a"), "old file").unwrap();
+        let mut directory = Directory::new(&path);
+        directory.trust = Duration::ZERO;
+        let site = Site::new(directory).unwrap();
+        let get = || Request::get("/a");
+        let before = site.respond(get().body(Body::empty()).unwrap()).await;
+        let request = get().header(RANGE, "bytes=4-");
+        let request = request.header(IF_RANGE, &before.headers()[ETAG]);
+        let requests = Cell::new(0);
+        let response = resume(request.body(Body::empty()).unwrap(), |request| {
+            requests.set(requests.get() + 1);
+            if requests.get() == 2 {
+                fs::write(path.join("b"), "the new file").unwrap();
+                fs::rename(path.join("b"), path.join("a")).unwrap();
+            }
+            site.respond(request)
+        });
+        let response = response.await;
+        assert_eq!((requests.get(), response.status()), (3, StatusCode::OK));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "the new file");
+        fs::remove_dir_all(path).unwrap();
+    }
 }

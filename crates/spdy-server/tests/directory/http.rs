@@ -245,6 +245,18 @@ async fn several_ranges_are_the_parts_of_one_response() {
     assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
 }
 
+#[tokio::test]
+async fn a_range_counts_for_nothing_with_head() {
+    let path = files("directory-head-ranges");
+    let site = trusting(&path, LONG);
+    for range in ["bytes=5-9", "bytes=0-1,5-9", "bytes=-5", "bytes=9999-"] {
+        let request = Request::head("/small.txt").header("range", range);
+        let (status, fields, _) = ask(&site, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{range}");
+        assert_eq!(fields["content-length"], SMALL.to_string(), "{range}");
+    }
+}
+
 /// A resumed download never joins two states of a file.
 #[tokio::test]
 async fn a_part_is_sent_only_if_the_file_is_what_the_client_has() {

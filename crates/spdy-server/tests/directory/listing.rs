@@ -45,10 +45,28 @@ async fn a_directory_is_listed_only_if_that_is_wanted_and_it_has_no_index() {
     let request = Request::head("/empty/").body(Body::empty()).unwrap();
     let (status, fields, body) = ask(&open, request).await;
     assert_eq!((status, body.len()), (StatusCode::OK, 0));
+    assert!(!fields.contains_key("content-length"), "{fields:?}");
     assert_eq!(fields["content-type"], "text/html; charset=utf-8");
     let request = Request::post("/empty/").body(Body::empty()).unwrap();
     let (status, ..) = ask(&open, request).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn an_index_that_is_a_directory_is_missing() {
+    let root = listed("listing-no-index");
+    fs::create_dir_all(root.join("sub/index.html/below")).unwrap();
+    for (listing, expected) in [(false, StatusCode::NOT_FOUND), (true, StatusCode::OK)] {
+        let site = serve(&root, |it| it.listing = listing);
+        for method in [Method::GET, Method::HEAD] {
+            let request = Request::builder().method(method.clone()).uri("/sub/");
+            let (status, ..) = ask(&site, request.body(Body::empty()).unwrap()).await;
+            assert_eq!(status, expected, "{method}");
+        }
+    }
+    let site = serve(&root, |it| it.listing = true);
+    assert_eq!(links(&list(&site, "/sub/").await), ["./index.html/"]);
+    assert_eq!(links(&list(&site, "/sub/index.html/").await), ["./below/"]);
 }
 
 #[tokio::test]
@@ -180,6 +198,24 @@ async fn a_list_ends_at_its_limit_with_a_note() {
     let page = list(&site, "/").await;
     assert!((1..5).contains(&links(&page).len()), "{page}");
     assert!(page.contains("There are more"), "{page}");
+}
+
+#[tokio::test]
+async fn a_directory_is_not_searched_for_ever() {
+    let root = listed("listing-search");
+    for name in 0..40 {
+        let link = if name % 2 == 0 { "link" } else { ".link" };
+        symlink("nowhere", root.join(format!("{link}{name}"))).unwrap();
+    }
+    for (max_listed, is_whole) in [(9, false), (10, true)] {
+        let site = serve(&root, |it| {
+            it.listing = true;
+            it.max_listed = max_listed;
+        });
+        let page = list(&site, "/").await;
+        assert_eq!(links(&page).len(), 0);
+        assert_eq!(page.contains("There are more"), !is_whole, "{page}");
+    }
 }
 
 #[tokio::test]

@@ -47,8 +47,9 @@ impl Resumption {
     }
 
     /// Puts the range back into the request.
-    pub(super) fn put_back(self, request: &mut Request) {
-        request.headers_mut().insert(RANGE, self.range);
+    pub(super) fn put_back(&self, request: &mut Request) {
+        let range = self.range.clone();
+        request.headers_mut().insert(RANGE, range);
     }
 }
 

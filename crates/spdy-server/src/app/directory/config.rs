@@ -25,7 +25,8 @@ pub struct Directory {
     /// responses share a list, which is kept in the cache, so `max_entries` cannot be 0.
     pub listing: bool,
     /// The maximum number of entries of a list, which also has no more bytes than `max_bytes`. A
-    /// directory with more is listed in part, and the list ends with a note.
+    /// directory with more is listed in part, and the list ends with a note. So does the list of a
+    /// directory with four times as many names, most of which are not served.
     pub max_listed: usize,
     /// Whether compressed files are sent in place of the files that they are beside: `a.css.zst`,
     /// `a.css.br` or `a.css.gz` to a client that accepts zstd, Brotli or gzip and requests `a.css`.

@@ -99,9 +99,10 @@ impl Contents {
         let entry = match &self.source {
             Source::Memory(bytes) => {
                 let start = self.position as usize;
-                let len = match self.left as usize {
-                    all if all <= WHOLE => all,
-                    long => self.room.reserve(long.min(PIECE)).0,
+                let left = self.left as usize;
+                let len = match bytes.len() <= WHOLE {
+                    true => left,
+                    false => self.room.reserve(left.min(PIECE)).0,
                 };
                 return Poll::Ready(Ok(bytes.slice(start..start + len)));
             }
@@ -183,15 +184,34 @@ impl PieceRoom {
 /// The maximum number of bytes of one read for one of many responses on a connection.
 const SHARED_PIECE: usize = 32 << 10;
 
-/// The maximum number of bytes in memory that are sent at once, since they are not copied: a small
-/// file, with the default limits.
+/// The maximum length of a file in memory that is sent at once, since it is not copied: with the
+/// default limits, any small file.
 const WHOLE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use std::{env, fs, process};
 
+    use http_body_util::BodyExt;
+
     use super::{super::disk::tests::look_at, *};
+
+    #[tokio::test]
+    async fn the_end_of_a_long_body_in_memory_has_pieces_like_the_rest() {
+        for (len, expected) in [
+            (WHOLE, vec![WHOLE]),
+            (3 * SHARED_PIECE, vec![SHARED_PIECE; 3]),
+        ] {
+            let source = Source::Memory(vec![0; len].into());
+            let range = 0..len as u64;
+            let mut body = Contents::new(source, range, PieceRoom::Shared, Reader::new());
+            let mut pieces = Vec::new();
+            while let Some(piece) = body.frame().await {
+                pieces.push(piece.unwrap().into_data().unwrap().len());
+            }
+            assert_eq!(pieces, expected);
+        }
+    }
 
     #[test]
     fn bytes_of_an_entry_hold_all_of_it() {

@@ -72,7 +72,11 @@ pub(super) mod tests {
 
     /// Polls a request once.
     pub(crate) async fn begin<T>(request: &mut Pin<Box<impl Future<Output = T>>>) {
-        poll_fn(|cx| Poll::Ready(drop(request.as_mut().poll(cx)))).await;
+        poll_fn(|cx| {
+            let _pending = request.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -51,8 +51,13 @@ impl List {
     pub(super) fn read(root: &Root, path: &Below, most: Most) -> io::Result<Self> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         let mut is_whole = true;
-        for below in root.names(path)? {
-            let Some(item) = item(root, &below?) else {
+        let most_names = most.entries.saturating_mul(NAMES_OF_ENTRY);
+        for (names, below) in root.names(path)?.enumerate() {
+            if names == most_names {
+                is_whole = false;
+                break;
+            }
+            let Some(item) = below?.and_then(|below| item(root, &below)) else {
                 continue;
             };
             bytes += item.bytes();
@@ -106,6 +111,10 @@ impl List {
         self.items.iter().map(Item::bytes).sum()
     }
 }
+
+/// For each entry that a list can have, this number of names is looked at, whether they are served
+/// or not.
+const NAMES_OF_ENTRY: usize = 4;
 
 fn item(root: &Root, below: &Below) -> Option<Item> {
     let name = below.path().file_name()?.to_str()?.to_owned();

@@ -28,13 +28,9 @@ use super::{
     root::Below,
 };
 
-/// Returns the response with a list, whose body is left out for HEAD.
-pub(super) fn response(page: Page, has_body: bool) -> Response<Body> {
-    let body = match has_body {
-        true => Body::new(page),
-        false => Body::empty(),
-    };
-    let mut response = Response::new(body);
+/// Returns the response with a list. For HEAD, `axum` leaves out the body, whose length is unknown.
+pub(super) fn response(page: Page) -> Response<Body> {
+    let mut response = Response::new(Body::new(page));
     let fields = response.headers_mut();
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     fields.insert(CONTENT_TYPE, kind);

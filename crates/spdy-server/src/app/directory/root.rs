@@ -136,18 +136,18 @@ impl Root {
         opened.map_err(absent)
     }
 
-    /// Returns the names in a directory that are served, in no order.
+    /// Returns the names in a directory, in no order: `None` for one that is not served.
     ///
     /// # Errors
     /// The same as for [`metadata`](Self::metadata).
     pub(super) fn names(
         &self,
         below: &Below,
-    ) -> io::Result<impl Iterator<Item = io::Result<Below>>> {
+    ) -> io::Result<impl Iterator<Item = io::Result<Option<Below>>>> {
         let names = self.all_names(below)?;
-        Ok(names.filter_map(move |name| {
+        Ok(names.map(move |name| {
             let path = name.map(|name| below.0.join(name));
-            path.map(|path| self.below(path).ok()).transpose()
+            path.map(|path| self.below(path).ok())
         }))
     }
 

@@ -197,7 +197,7 @@ impl Site {
         let order = Order::of(asked.uri.query());
         let question = Question::In(directory.clone());
         match self.cache.ask(question).await {
-            Ok(list) => page::response(Page::new(list.entry, directory, order), asked.is_get),
+            Ok(list) => page::response(Page::new(list.entry, directory, order)),
             Err(late) if late.kind() == io::ErrorKind::TimedOut => {
                 StatusCode::SERVICE_UNAVAILABLE.into_response()
             }
@@ -217,7 +217,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Takes several ranges out of a request, which only GET can have.
+    /// Takes several ranges out of a request.
     fn take(request: &mut Request) -> Self {
         let is_get = request.method() == Method::GET;
         let ranges = Ranges::of(request.headers());
@@ -227,7 +227,7 @@ impl Asked {
         Self {
             uri: request.uri().clone(),
             accepts_gzip: gzip::is_accepted(request.headers()),
-            ranges: ranges.filter(|_| is_get),
+            ranges,
             room: room(request),
             is_get,
         }

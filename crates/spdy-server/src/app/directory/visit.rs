@@ -128,6 +128,12 @@ impl Visit {
             Err(error) => Err(error),
         };
         let mut views = self.views();
+        // A directory has no contents: what is looked at after the path is a file.
+        let is_of_use = |found: &Found| views.plain.is_none() || !found.entry.facts.is_dir();
+        let found = match found {
+            Ok(found) if !is_of_use(&found) => Err(io::ErrorKind::NotFound.into()),
+            found => found,
+        };
         match found {
             Ok(found) => {
                 let facts = found.entry.facts.clone();
