@@ -395,6 +395,27 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_large_file_that_may_still_change_is_opened_once_for_each_state() {
+        let mut limits = limits("future", 1);
+        (limits.max_small, limits.trust) = (99, Duration::ZERO);
+        let path = limits.path.join("0");
+        let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(tomorrow).unwrap();
+        let cache = Cache::new(limits);
+        let ask = async || cache.ask(at(&cache, 0)).await.unwrap().entry;
+        let first = ask().await;
+        assert!(Arc::ptr_eq(&first, &ask().await));
+        io::Write::write_all(&mut &file, b"more").unwrap();
+        assert_eq!(ask().await.facts.len(), 104);
+        // Once it is settled, it is opened as such.
+        let (_, _) = make_old(&path);
+        assert!(ask().await.is_settled);
+        remove(&cache);
+    }
+
     #[tokio::test]
     async fn trust_may_be_of_any_length() {
         let mut limits = limits("trust", 1);

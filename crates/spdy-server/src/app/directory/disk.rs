@@ -60,7 +60,7 @@ impl Disk {
         let now = SystemTime::now();
         let identity = Identity::of(&there);
         match known {
-            Some(known) if known.is_settled && known.identity == identity => Ok(known),
+            Some(known) if known.identity == identity && known.is_reused(now) => Ok(known),
             _ if there.is_dir() => Ok(Arc::new(Entry::new(&there, Kind::Directory, now))),
             _ if there.is_file() => self.open(path, now).map(Arc::new),
             _ => Err(io::ErrorKind::NotFound.into()),

@@ -128,6 +128,13 @@ impl Entry {
         self.own + self.gzip.as_ref().map_or(0, Bytes::len)
     }
 
+    /// Returns whether an entry whose identity is unchanged is used again. An open file is the same
+    /// one if it is opened again, and is only opened again once it is settled.
+    pub(super) fn is_reused(&self, now: SystemTime) -> bool {
+        let is_same_file = cfg!(unix) && self.is_open();
+        self.is_settled || is_same_file && !self.facts.is_settled(now)
+    }
+
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.kind, Kind::Large(_))
     }
