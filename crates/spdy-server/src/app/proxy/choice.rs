@@ -171,7 +171,11 @@ impl State {
         let in_turn = (0..count).map(|step| (self.next + step) % count);
         in_turn
             .filter(|index| !wanted.tried.contains(index))
-            .filter(|index| self.addresses[*index].can_be_asked(wanted.pause, now))
+            .filter(|index| {
+                // It waits there for a place, and not for the outcome of another connect.
+                wanted.full.contains(index)
+                    || self.addresses[*index].can_be_asked(wanted.pause, now)
+            })
             .min_by_key(|index| {
                 let standing = &self.addresses[*index];
                 let is_full = wanted.full.contains(index);
@@ -417,6 +421,13 @@ mod tests {
         assert_eq!(ask(), None);
         advance(SECOND).await;
         assert_eq!([ask(), ask()], [Some(0), None]);
+        // One that has found no place there waits for one.
+        let full = Wanted {
+            pause: SECOND,
+            full: vec![0],
+            ..Wanted::default()
+        };
+        assert_eq!(choice.choose(&full).map(|turn| turn.index()), Some(0));
         // A request that has not asked yet does so at once.
         assert_eq!(quick(&choice, 2), [0, 0]);
         choice.succeeded(0);
