@@ -498,8 +498,10 @@ pub(crate) struct Reach {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Proxy")]
 pub(crate) struct Via {
-    /// Use this proxy, [http[s]://][USER:PASSWORD@]HOST[:PORT]; "" means no
-    /// proxy
+    /// Use the proxy at this URL of http:// or https://; "" means no proxy
+    ///
+    /// The URL may have a user and a password: http://USER:PASSWORD@HOST:PORT. Without a scheme it
+    /// is http://.
     ///
     /// Without a port it is 1080, or 443 for https://. The proxy opens a tunnel with CONNECT, and
     /// learns the host and the port alone. Only with --http1 it gets the requests for http:// URLs
