@@ -278,9 +278,9 @@ async fn the_application_behind_the_proxy_gets_the_id() {
 #[test]
 fn what_is_logged_for_a_request_has_its_id() {
     for (format, before) in [("text", "request{id="), ("json", "\"id\":\"")] {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = format!("http://{}", nobody.local_addr().unwrap());
-        drop(nobody);
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = format!("http://{}", unused.local_addr().unwrap());
+        drop(unused);
         let flags = [
             "--proxy",
             &upstream,

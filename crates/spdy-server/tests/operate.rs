@@ -484,8 +484,8 @@ async fn failed_handshakes_and_durations_are_measured() {
     io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     // Unread bytes might be answered with a reset.
     _ = io.read_to_end(&mut Vec::new()).await;
-    let nobody = connect_with(address, RootCertStore::empty(), &["spdy/3.1"]).await;
-    assert!(nobody.is_err());
+    let refused = connect_with(address, RootCertStore::empty(), &["spdy/3.1"]).await;
+    assert!(refused.is_err());
     for path in ["/", "/slow"] {
         let io = connect(address, roots.clone(), &["spdy/3.1"]).await;
         spdy(io, Version::V3_1, path).await;

@@ -112,7 +112,7 @@ fn head(method: &str, path: &str) -> HeaderBlock {
 }
 
 /// Returns a port without a listener.
-async fn nobody() -> SocketAddr {
+async fn unused_address() -> SocketAddr {
     TcpListener::bind(loopback())
         .await
         .unwrap()
@@ -270,7 +270,7 @@ async fn connect_is_not_passed_on() {
 
 #[tokio::test]
 async fn without_an_application_there_is_a_page_that_says_so() {
-    let address = nobody().await;
+    let address = unused_address().await;
     for scheme in ["http", "h2"] {
         let upstream = format!("{scheme}://{address}");
         let front = front(&upstream, plain(Timeouts::default()), |_| {}).await;

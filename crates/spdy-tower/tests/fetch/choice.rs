@@ -188,8 +188,8 @@ async fn connect_reports_the_protocol_and_later_requests_use_its_connection() {
         fetch(&client, &server.uri("https", "/")).await;
         assert_eq!(server.count(), 1, "{alpn}");
     }
-    let nobody = "http://127.0.0.1:1/".parse().unwrap();
-    let failed = plain(Plain::Http1).connect(&nobody).await;
+    let unused = "http://127.0.0.1:1/".parse().unwrap();
+    let failed = plain(Plain::Http1).connect(&unused).await;
     assert!(matches!(failed, Err(ConnectorError::Transport(_))));
 }
 
