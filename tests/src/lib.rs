@@ -14,6 +14,7 @@
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
 //! | [`built`] | programs of other packages, built for a test |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
+//! | [`vacant`] | an address at which nothing listens |
 //!
 //! A test of the session layer that used the session layer as its peer could not send what that
 //! layer refuses to send, and would not notice a mistake that both ends make. So [`frames`] and
@@ -35,5 +36,6 @@ pub mod panics;
 pub mod process;
 mod received;
 pub mod side;
+pub mod vacant;
 pub mod vectored;
 pub mod wire;
