@@ -1,10 +1,29 @@
 //! Transports that wrap another one and change a part of what it does.
 
-/// Defines methods of [`AsyncRead`] and [`AsyncWrite`] that pass the call on to a field.
+/// Defines methods of [`AsyncRead`] and [`AsyncWrite`], or all of [`Fails`], that pass the call on
+/// to a field. For `Fails` it can also be what a method returns.
 ///
 /// [`AsyncRead`]: tokio::io::AsyncRead
 /// [`AsyncWrite`]: tokio::io::AsyncWrite
+/// [`Fails`]: crate::socket::Fails
 macro_rules! pass {
+    (Fails => $($io:tt)+) => {
+        fn failure(&self) -> Option<::std::io::Error> {
+            self.$($io)+.failure()
+        }
+
+        fn has_ended(&self) -> bool {
+            self.$($io)+.has_ended()
+        }
+
+        fn is_sent(&self) -> bool {
+            self.$($io)+.is_sent()
+        }
+
+        fn reset_when_dropped(&self) {
+            self.$($io)+.reset_when_dropped();
+        }
+    };
     ($($method:ident),+ => $io:tt) => {
         $($crate::pass::pass!(@$method $io);)+
     };

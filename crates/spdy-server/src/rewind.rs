@@ -44,21 +44,7 @@ impl<IO, O: AsRef<[u8]>> Rewind<IO, O> {
 }
 
 impl<IO: Fails, O> Fails for Rewind<IO, O> {
-    fn failure(&self) -> Option<io::Error> {
-        self.io.failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.io.has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.io.is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.io.reset_when_dropped();
-    }
+    pass!(Fails => io);
 }
 
 impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewind<IO, O> {

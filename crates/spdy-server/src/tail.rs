@@ -117,21 +117,7 @@ impl<IO: AsyncWrite + Fails + Unpin> Tailed<IO> {
 }
 
 impl<IO: Fails> Fails for Tailed<IO> {
-    fn failure(&self) -> Option<io::Error> {
-        self.io.failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.io.has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.io.is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.io.reset_when_dropped();
-    }
+    pass!(Fails => io);
 }
 
 impl<IO: AsyncRead + Fails + Unpin> AsyncRead for Tailed<IO> {

@@ -39,6 +39,7 @@ use self::{certificate::Identity, validity::Invalid};
 use crate::{
     config::Certificate,
     negotiate::Protocol,
+    pass::pass,
     secured::{Fingerprint, TlsInfo},
     socket::Fails,
 };
@@ -183,21 +184,7 @@ impl Tls {
 }
 
 impl<IO: Fails> Fails for TlsStream<IO> {
-    fn failure(&self) -> Option<io::Error> {
-        self.get_ref().0.failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.get_ref().0.has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.get_ref().0.is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.get_ref().0.reset_when_dropped();
-    }
+    pass!(Fails => get_ref().0);
 }
 
 async fn by_rustls<IO>(io: IO) -> io::Result<StartHandshake<IO>>

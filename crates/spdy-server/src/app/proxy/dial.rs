@@ -5,7 +5,7 @@ use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Upstream;
-use crate::{auto::Foreign, socket::Fails};
+use crate::{auto::Foreign, pass::pass, socket::Fails};
 
 /// A transport to the application.
 pub(super) type Channel = Box<dyn Transport>;
@@ -15,21 +15,7 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Fails + Send + Unpin {}
 impl<IO: AsyncRead + AsyncWrite + Fails + Send + Unpin> Transport for IO {}
 
 impl Fails for Channel {
-    fn failure(&self) -> Option<io::Error> {
-        (**self).failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        (**self).has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        (**self).is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        (**self).reset_when_dropped();
-    }
+    pass!(Fails => as_ref());
 }
 
 /// Opens a connection each time it is called.

@@ -256,21 +256,7 @@ impl<IO, H> Listening<IO, H> {
 }
 
 impl<IO: Fails, H> Fails for Listening<IO, H> {
-    fn failure(&self) -> Option<io::Error> {
-        self.io.failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.io.has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.io.is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.io.reset_when_dropped();
-    }
+    pass!(Fails => io);
 }
 
 impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Listening<IO, H> {

@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error, pki_types:
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Upstream, dial::Channel};
-use crate::socket::Fails;
+use crate::{pass::pass, socket::Fails};
 
 /// Offers the one protocol that the proxy speaks over a connection.
 pub(super) fn offer(config: &mut Arc<ClientConfig>, http2: bool) {
@@ -35,21 +35,7 @@ pub(super) async fn connect(
 }
 
 impl<IO: Fails> Fails for TlsStream<IO> {
-    fn failure(&self) -> Option<io::Error> {
-        self.get_ref().0.failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.get_ref().0.has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.get_ref().0.is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.get_ref().0.reset_when_dropped();
-    }
+    pass!(Fails => get_ref().0);
 }
 
 /// Adds what to do to the error of a handshake.

@@ -17,7 +17,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_openssl::SslStream;
 
-use crate::socket::Fails;
+use crate::{pass::pass, socket::Fails};
 
 /// A transport that repeats a pending write with the same bytes.
 #[derive(Debug)]
@@ -40,21 +40,7 @@ impl<IO> Records<IO> {
 }
 
 impl<IO: Fails> Fails for Records<SslStream<IO>> {
-    fn failure(&self) -> Option<io::Error> {
-        self.io.get_ref().failure()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.io.get_ref().has_ended()
-    }
-
-    fn is_sent(&self) -> bool {
-        self.io.get_ref().is_sent()
-    }
-
-    fn reset_when_dropped(&self) {
-        self.io.get_ref().reset_when_dropped();
-    }
+    pass!(Fails => io.get_ref());
 }
 
 impl<IO: AsyncWrite + Unpin> Records<IO> {
