@@ -1,6 +1,7 @@
 //! The body of a response on its way to the client.
 
 use std::{
+    error::Error,
     fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -137,7 +138,10 @@ impl Body for Answer {
                     Some(Err(_)) => self.break_off(),
                     None => self.end(),
                 }
-                Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|piece| unpinned(&piece)))))
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(|piece| unpinned(&piece))),
+                    Err(error) => Err(broken_off(&error).into()),
+                }))
             }
         }
     }
@@ -152,6 +156,14 @@ impl Body for Answer {
         }
         self.body.size_hint()
     }
+}
+
+/// Returns the error for the client, without its cause: hyper would look there for a code of HTTP/2
+/// and reset the stream of the client with it. But a PROTOCOL_ERROR of the application does not say
+/// that the client has made a mistake, and its REFUSED_STREAM not that the client can try again.
+fn broken_off(error: &hyper::Error) -> io::Error {
+    let cause = error.source().map(|cause| format!(": {cause}"));
+    io::Error::other(format!("{error}{}", cause.unwrap_or_default()))
 }
 
 fn cut_short() -> io::Error {
