@@ -460,6 +460,36 @@ async fn malformed_http_2_is_counted_and_logged() {
 }
 
 #[tokio::test]
+async fn a_body_over_http_2_that_contradicts_its_length_has_two_lines() {
+    let server = Observed::start("contradicts-http2", Version::V3_1).await;
+    let before = server.scrape().await;
+    let mut io = server.connect().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // `POST /body` of `http`, with a host and a content-length of 1.
+    let head = b"\x83\x86\x04\x05/body\x41\x01a\x0f\x0d\x011";
+    let head = http2_frame(1, 4, 1, head);
+    let settings = http2_frame(4, 0, 0, &[]);
+    let data = http2_frame(0, 1, 1, b"xx");
+    io.write_all(&[&preface[..], &settings, &head, &data].concat())
+        .await
+        .unwrap();
+    let names = [(
+        "malformed_requests_total{protocol=\"h2\",status=\"400\"}",
+        1,
+    )];
+    server.grows(&before, &names).await;
+    let lines = server.log(2).await;
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for part in [
+        "\"- - HTTP/1.1\" 400 0 \"-\" \"-\" HTTP/2 1 ",
+        "POST /body ",
+    ] {
+        let found = lines.iter().filter(|line| line.contains(part));
+        assert_eq!(found.count(), 1, "{part} in {lines:#?}");
+    }
+}
+
+#[tokio::test]
 async fn requests_whose_bodies_fail_are_logged_as_they_were_answered() {
     let timeouts = Timeouts {
         body: Some(Duration::from_millis(50)),

@@ -9,7 +9,8 @@ use super::{Config, Http2};
 ///
 /// A malformed request over HTTP/2 has a line with its stream alone, if the HTTP/2 library resets
 /// that stream. It has none if its fields exceed `max_headers` of [`Http2`] and it has no body: the
-/// library answers it with 431 without a notice.
+/// library answers it with 431 without a notice. A body that contradicts its `content-length` is
+/// noticed when the application has the head: then the request has a line of its own, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
     /// Standard output.

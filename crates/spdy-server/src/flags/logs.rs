@@ -36,7 +36,8 @@ pub(crate) struct Logs {
     /// and was answered nevertheless, refused if the request was malformed, and - otherwise. Status
     /// 499 means that the client left before the response. The server reopens the file on SIGHUP. A
     /// malformed request over HTTP/2 has its stream alone, and 400 stands for the reset that it
-    /// got; if its fields were too many and it had no body, it has no line.
+    /// got; if its fields were too many and it had no body, it has no line. If a body over HTTP/2
+    /// contradicts its content-length, that line comes in addition to the one of the request.
     #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
     access_log: Option<AccessLog>,
 
