@@ -70,6 +70,9 @@ struct Given {
 
     /// Seconds that such a URL is left out before one request tries it
     #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
+    ///
+    /// The URL is back if that request can connect or is answered, and is left out for the same
+    /// time again if its connect fails. If the request ends before either, the next one tries.
     proxy_down_for: NonZeroU32,
 
     /// Seconds in which nothing moves after an upgrade, such as WebSocket, until it is closed

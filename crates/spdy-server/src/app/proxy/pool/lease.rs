@@ -165,6 +165,11 @@ impl Fate {
 
 /// Returns whether an application has reported that it did not process a stream: it has refused the
 /// stream, or its GOAWAY names an earlier stream as the last one.
+///
+/// The code of a GOAWAY does not matter. h2 gives its error only to streams above the last one, and
+/// to requests of which it has sent nothing; the others end with the transport, which is no proof.
+/// spdy-tower's client takes NO_ERROR alone, since another code may be its own fault. Here requests
+/// of many clients share a connection, and those that were not looked at are not to blame.
 fn is_untouched(error: &h2::Error) -> bool {
     let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || is_refused)

@@ -22,7 +22,9 @@ use crate::config::after;
 ///
 /// A request that might have reached its application goes to the same address again, on a new
 /// connection: a second one that had been used before could have ended in the same way, and what
-/// ends one instance should not end others. A request that was not looked at goes to another one.
+/// ends one instance should not end others. Only if no connection to it can be opened it goes to
+/// another address, so it ends two instances at most. A request that was not looked at goes to
+/// another address at once.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     pool: &'a Pool,
