@@ -23,7 +23,9 @@ use tokio::{net::TcpStream, time::sleep};
 ///
 /// # Errors
 ///
-/// The error of the address that failed first, if all have failed. `NotFound` if there are none.
+/// The error of the address that failed first, if all have failed. `AddrNotAvailable`, with which a
+/// machine without IPv6 fails for an address of that version, is the error only if it is that of
+/// all. `NotFound` if there are none.
 ///
 /// [RFC 8305]: https://www.rfc-editor.org/rfc/rfc8305
 pub async fn connect_any(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
@@ -49,7 +51,7 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
             biased;
             ended = poll_fn(|cx| first(&mut attempts, cx)) => match ended {
                 Ok(transport) => return Ok(transport),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => failed = Some(telling(failed, error)),
             },
             () = sleep(ATTEMPT_DELAY), if !next.is_empty() => {}
         }
@@ -79,6 +81,14 @@ fn taking_turns(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketA
         ordered.extend(other.pop_front());
     }
     ordered
+}
+
+/// Returns the error that says more of the host.
+fn telling(first: Option<io::Error>, next: io::Error) -> io::Error {
+    match first {
+        Some(first) if first.kind() != io::ErrorKind::AddrNotAvailable => first,
+        _ => next,
+    }
 }
 
 fn no_address() -> io::Error {
@@ -158,6 +168,27 @@ mod tests {
         assert_eq!(all, (Err("0 refuses".to_owned()), 4));
         let none = race_of(&[]).await;
         assert_eq!(none, (Err("the host has no address".to_owned()), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_machine_lacks_is_the_error_only_if_no_address_has_another() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, TimedOut};
+
+        for (errors, expected) in [
+            (
+                [AddrNotAvailable, ConnectionRefused, TimedOut],
+                ConnectionRefused,
+            ),
+            ([TimedOut, AddrNotAvailable, ConnectionRefused], TimedOut),
+            ([AddrNotAvailable; 3], AddrNotAvailable),
+        ] {
+            let addresses = (0..3).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
+            let outcome: io::Result<()> = race(addresses, async |address| {
+                Err(errors[usize::from(address.port())].into())
+            })
+            .await;
+            assert_eq!(outcome.unwrap_err().kind(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,6 +30,7 @@ mod patience;
 mod pool;
 #[cfg(feature = "rustls")]
 mod secure;
+mod shortage;
 mod sips;
 mod target;
 mod tunnel;
@@ -119,7 +120,9 @@ pub struct Proxy {
     /// TLS, and if the connection is not open in its part of
     /// [`connect_timeout`](Self::connect_timeout). One that is given up before, because its client
     /// leaves, has failed if half of that time is over. Nothing else counts: neither a response
-    /// such as 503, nor a connection that breaks. One connect that succeeds ends the row.
+    /// such as 503, nor a connection that breaks, nor a connect for which this machine has no
+    /// descriptor, port or memory left: the request is then answered with 503, unless another
+    /// address can be reached. One connect that succeeds ends the row.
     pub down_after: u32,
     /// How long an address is left out. Then one request tries it, on a new connection or on one
     /// that is open still. If it connects or is answered, the address is back. If its connect

@@ -63,7 +63,8 @@ struct Given {
     /// Connects that fail in a row until a URL of --proxy is left out; 0 leaves none out
     ///
     /// A connect fails if it is refused, ends with an error or is not open in its part of the 5
-    /// seconds, which all URLs share. Responses do not count. If all URLs are left out, all are
+    /// seconds, which all URLs share. Responses do not count, and neither does a connect for which
+    /// this machine has no descriptor, port or memory left. If all URLs are left out, all are
     /// tried.
     #[arg(long, value_name = "NUMBER", default_value_t = 3, requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_down_after: u32,

@@ -16,6 +16,8 @@ enum Does {
     Refuse,
     /// It cannot be reached for another reason.
     Fail,
+    /// This machine has no port left for a connection to it.
+    Short,
     /// It does not answer an attempt to connect.
     Hang,
     /// It accepts connections, and says nothing on them.
@@ -106,6 +108,7 @@ impl Farm {
             }
             Does::Refuse => return Err(io::ErrorKind::ConnectionRefused.into()),
             Does::Fail => return Err(io::ErrorKind::HostUnreachable.into()),
+            Does::Short => return Err(io::ErrorKind::AddrNotAvailable.into()),
             Does::Hang => pending().await,
             Does::Mute => {
                 tokio::spawn(async move { while let Ok(1..) = far.read(&mut [0; 4096]).await {} });
@@ -244,6 +247,42 @@ async fn a_request_goes_on_where_no_connection_can_be_opened() {
             assert_eq!(begun.elapsed(), Duration::ZERO);
             assert_eq!(farm.dials(), [3, 1], "{scheme} {does:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_machine_lacks_takes_no_address_down_and_keeps_none_out() {
+    for scheme in ["http://", "h2://"] {
+        let (options, farm) = Farm::new(scheme, &[Does::Short, Does::Serve]);
+        let app = proxy(options);
+        assert_eq!(posts(&app, 20).await, [Ok(1); 20], "{scheme}");
+        assert!(farm.dials()[0] > 3, "{scheme}: it was left out");
+        farm.does(0, Does::Refuse);
+        let down = farm.dials()[0] + 3;
+        for _ in 0..20 {
+            assert_eq!(post(&app, "/").await, Ok(1), "{scheme}");
+        }
+        assert_eq!(farm.dials()[0], down, "{scheme}: it is left out");
+        farm.does(0, Does::Short);
+        sleep(10 * SECOND).await;
+        // A trial without an outcome is followed by another one.
+        assert_eq!(posts(&app, 4).await, [Ok(1); 4], "{scheme}");
+        assert_eq!(farm.dials()[0], down + 4, "{scheme}");
+        farm.does(0, Does::Serve);
+        let mut quick = posts(&app, 4).await;
+        quick.sort_unstable();
+        assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_which_this_machine_has_no_connection_is_503() {
+    for scheme in ["http://", "h2://"] {
+        let (options, farm) = Farm::new(scheme, &[Does::Short; 2]);
+        let app = proxy(options);
+        let outcome = post(&app, "/").await;
+        assert_eq!(outcome, Err(StatusCode::SERVICE_UNAVAILABLE), "{scheme}");
+        assert_eq!(farm.dials(), [1, 1], "{scheme}");
     }
 }
 

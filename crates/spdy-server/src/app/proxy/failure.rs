@@ -18,6 +18,9 @@ pub(super) enum Failure {
     Connect(String),
     /// Nothing listens at the address. The application might be starting.
     Refused(String),
+    /// This machine has nothing left of what a connection needs. That is not the fault of the
+    /// address.
+    Short(String),
     /// The connection was not opened in time.
     ConnectTimeout,
     /// All connections were in use for too long.
@@ -61,7 +64,10 @@ impl Failure {
 
     /// Returns whether the application is the cause, so that an operator can act.
     pub(super) const fn is_the_applications(&self) -> bool {
-        !matches!(self, Self::Body(_) | Self::TooLong(_) | Self::NeverSwitches)
+        !matches!(
+            self,
+            Self::Short(_) | Self::Body(_) | Self::TooLong(_) | Self::NeverSwitches
+        )
     }
 
     /// Returns the details, which are for the log and not for the client.
@@ -69,6 +75,7 @@ impl Failure {
         match self {
             Self::Connect(reason)
             | Self::Refused(reason)
+            | Self::Short(reason)
             | Self::Broken(reason)
             | Self::Body(reason) => Some(reason),
             Self::HeadTooLong => Some(BOUNDS_OF_HEAD),
@@ -90,7 +97,7 @@ impl Failure {
             | Self::HeadTooLong
             | Self::Switched => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy | Self::Untouched => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Short(_) | Self::Busy | Self::Untouched => StatusCode::SERVICE_UNAVAILABLE,
             Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NeverSwitches => StatusCode::NOT_IMPLEMENTED,
@@ -102,6 +109,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect(_) | Self::Refused(_) => "cannot connect to the application",
+            Self::Short(_) => "it has no room for another connection",
             Self::ConnectTimeout => "timeout while connecting to the application",
             Self::Busy => "the application has too many open requests",
             Self::Silent => "the application did not respond in time",

@@ -50,11 +50,7 @@ impl Pool {
         let count = proxy.upstreams().len();
         let choice = Arc::new(Choice::new(count, proxy.down_after, proxy.down_for));
         let proxy = Arc::new(proxy);
-        let address = |index| {
-            let target = Target::new(Arc::clone(&proxy), Arc::clone(&choice), index);
-            Address::new(Arc::new(target))
-        };
-        let addresses = (0..count).map(address).collect();
+        let addresses = Target::all(&proxy, &choice).map(Address::new).collect();
         Self {
             proxy,
             choice,
@@ -158,7 +154,8 @@ impl Pool {
 }
 
 impl Address {
-    fn new(target: Arc<Target>) -> Self {
+    fn new(target: Target) -> Self {
+        let target = Arc::new(target);
         let connections = if target.proxy.is_http2() {
             Connections::Http2(Arc::new(Shared::new(Arc::clone(&target))))
         } else {

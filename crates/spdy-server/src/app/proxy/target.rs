@@ -7,7 +7,11 @@ use tracing::{info, warn};
 
 #[cfg(feature = "rustls")]
 use super::secure;
-use super::{Choice, Failure, Proxy, Upstream, dial::Channel};
+use super::{
+    Choice, Failure, Proxy, Upstream,
+    dial::Channel,
+    shortage::{Shortage, cure},
+};
 #[cfg(test)]
 use super::{Turn, choice::Wanted};
 
@@ -17,22 +21,47 @@ pub(super) struct Target {
     pub(super) proxy: Arc<Proxy>,
     choice: Arc<Choice>,
     index: usize,
+    shortage: Arc<Shortage>,
+}
+
+/// How an attempt to open a connection has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    Open,
+    Failed,
+    /// It says nothing of the address.
+    Unknown,
+}
+
+impl Outcome {
+    const fn of<C>(opened: &Result<C, Failure>) -> Self {
+        match opened {
+            Ok(_) => Self::Open,
+            Err(Failure::Short(_)) => Self::Unknown,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 impl Target {
-    pub(super) const fn new(proxy: Arc<Proxy>, choice: Arc<Choice>, index: usize) -> Self {
-        Self {
-            proxy,
-            choice,
+    pub(super) fn all(proxy: &Arc<Proxy>, choice: &Arc<Choice>) -> impl Iterator<Item = Self> {
+        let shortage = Arc::default();
+        let target = move |index| Self {
+            proxy: Arc::clone(proxy),
+            choice: Arc::clone(choice),
             index,
-        }
+            shortage: Arc::clone(&shortage),
+        };
+        (0..proxy.upstreams().len()).map(target)
     }
 
     /// Returns the only address of a proxy.
     #[cfg(test)]
     pub(super) fn alone(proxy: Proxy) -> Arc<Self> {
         let choice = Arc::new(Choice::new(1, proxy.down_after, proxy.down_for));
-        Arc::new(Self::new(Arc::new(proxy), choice, 0))
+        let proxy = Arc::new(proxy);
+        let first = Self::all(&proxy, &choice).next();
+        Arc::new(first.unwrap())
     }
 
     /// Returns the turn of a request that has chosen this address.
@@ -51,16 +80,15 @@ impl Target {
 
     /// Opens a transport.
     pub(super) async fn dial(&self) -> Result<Channel, Failure> {
-        let upstream = self.upstream();
         // It is a box, because each request would have room for it otherwise.
-        let dialed = Box::pin(self.dial_address(upstream)).await;
-        dialed.map_err(|error| match upstream.is_refusal(&error) {
-            true => Failure::Refused(error.to_string()),
-            false => Failure::Connect(error.to_string()),
-        })
+        let dialed = Box::pin(self.dial_address()).await;
+        dialed
+            .inspect(|_| self.shortage.ends())
+            .map_err(|error| self.failure(&error))
     }
 
-    async fn dial_address(&self, upstream: &Upstream) -> io::Result<Channel> {
+    async fn dial_address(&self) -> io::Result<Channel> {
+        let upstream = self.upstream();
         let io = match &self.proxy.dial {
             Some(dial) => dial.connect(upstream).await?,
             None => Box::new(upstream.connect().await?),
@@ -72,11 +100,29 @@ impl Target {
         Ok(io)
     }
 
+    fn failure(&self, error: &io::Error) -> Failure {
+        if let Some(cure) = cure(error) {
+            if self.shortage.begins() {
+                warn!(
+                    upstream = %self,
+                    reason = %error,
+                    "no connection to the application can be opened, for a reason of this \
+                     machine: {cure}"
+                );
+            }
+            return Failure::Short(error.to_string());
+        }
+        match self.upstream().is_refusal(error) {
+            true => Failure::Refused(error.to_string()),
+            false => Failure::Connect(error.to_string()),
+        }
+    }
+
     /// Waits for a connection that is being opened, within the time of one attempt, and notes the
     /// outcome.
     ///
     /// An attempt that is given up before its end is a failure if half of its time is over.
-    /// Otherwise it says nothing of the address.
+    /// Otherwise it says nothing of the address, and neither does what this machine lacks.
     pub(super) async fn open<C>(
         &self,
         opening: impl Future<Output = Result<C, Failure>>,
@@ -84,11 +130,11 @@ impl Target {
         let mut attempt = Attempt {
             target: self,
             begun: Instant::now(),
-            is_open: None,
+            outcome: None,
         };
         let opened = timeout(self.limit(), opening).await;
         let opened = opened.unwrap_or(Err(Failure::ConnectTimeout));
-        attempt.is_open = Some(opened.is_ok());
+        attempt.outcome = Some(Outcome::of(&opened));
         opened
     }
 
@@ -99,26 +145,31 @@ impl Target {
         (whole / addresses).max(LEAST_ATTEMPT.min(whole))
     }
 
-    /// Notes whether an attempt to connect, or the trial of the address, has succeeded.
-    pub(super) fn note(&self, is_open: bool) {
-        let Proxy {
-            down_after,
-            down_for,
-            ..
-        } = &*self.proxy;
-        if is_open {
-            if self.choice.succeeded(self.index) {
-                info!(upstream = %self, "an address of the application is back");
+    /// Notes how an attempt to connect, or the trial of the address, has ended.
+    pub(super) fn note(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Open => {
+                if self.choice.succeeded(self.index) {
+                    info!(upstream = %self, "an address of the application is back");
+                }
             }
-        } else if self.choice.failed(self.index) {
-            warn!(
-                upstream = %self,
-                failures = down_after,
-                "an address of the application is down: no connection can be opened; it is left \
-                 out for {} s at a time while others are up",
-                down_for.as_secs_f64()
-            );
+            Outcome::Failed => {
+                if self.choice.failed(self.index) {
+                    self.tell_down();
+                }
+            }
+            Outcome::Unknown => {}
         }
+    }
+
+    fn tell_down(&self) {
+        warn!(
+            upstream = %self,
+            failures = self.proxy.down_after,
+            "an address of the application is down: no connection can be opened; it is left out \
+             for {} s at a time while others are up",
+            self.proxy.down_for.as_secs_f64()
+        );
     }
 }
 
@@ -132,16 +183,17 @@ impl fmt::Display for Target {
 struct Attempt<'a> {
     target: &'a Target,
     begun: Instant,
-    /// Whether the connection is open, once that is known.
-    is_open: Option<bool>,
+    /// `None` until the end of the attempt.
+    outcome: Option<Outcome>,
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let had_time = || self.begun.elapsed() >= self.target.limit() / 2;
-        if let Some(is_open) = self.is_open.or_else(|| had_time().then_some(false)) {
-            self.target.note(is_open);
-        }
+        let given_up = || match self.begun.elapsed() >= self.target.limit() / 2 {
+            true => Outcome::Failed,
+            false => Outcome::Unknown,
+        };
+        self.target.note(self.outcome.unwrap_or_else(given_up));
     }
 }
 

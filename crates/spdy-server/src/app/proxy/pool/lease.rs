@@ -6,7 +6,7 @@ use axum::http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
-    super::{Failure, Heard, Patience, Target, Upload, upload::Progress},
+    super::{Failure, Heard, Patience, Target, Upload, target::Outcome, upload::Progress},
     exclusive,
     search::Wait,
     shared,
@@ -47,7 +47,7 @@ impl Lease {
             Self::Http2(lease) => lease.is_trial(),
         };
         if is_trial {
-            self.target().note(true);
+            self.target().note(Outcome::Open);
         }
     }
 
