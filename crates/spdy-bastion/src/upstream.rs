@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use rustls::pki_types::ServerName;
 use spdy_kube::BoxError;
-use spdy_tower::Http1Io;
+use spdy_tower::{Http1Io, client::Lookups};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
@@ -45,6 +45,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Place {
     host: String,
     port: u16,
+    lookups: Lookups,
     tls: Option<Secured>,
     limit: Duration,
 }
@@ -74,6 +75,7 @@ impl Upstream {
         let place = Arc::new(Place {
             host,
             port,
+            lookups: Lookups::default(),
             tls: tls.transpose()?,
             limit,
         });
@@ -133,7 +135,8 @@ impl Place {
     }
 
     async fn connect_now(&self) -> io::Result<Transport> {
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let addresses = self.lookups.find(&self.host, self.port).await?;
+        let socket = TcpStream::connect(&addresses[..]).await?;
         socket.set_nodelay(true)?;
         crate::listener::keep_alive(&socket);
         let Some(tls) = &self.tls else {

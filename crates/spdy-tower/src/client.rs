@@ -104,12 +104,12 @@ pub use self::{
 };
 use self::{exchange::Exchange, registry::Registry};
 pub use crate::http::invalid::{InvalidRequest, InvalidResponse};
-#[cfg(feature = "connect")]
-pub use crate::race::connect_any;
 use crate::{
     Body, BoxError,
     http::{fields, write_request},
 };
+#[cfg(feature = "connect")]
+pub use crate::{lookups::Lookups, race::connect_any};
 /// TLS, with the version that [`Connector::new`] takes.
 #[cfg(feature = "client")]
 pub use tokio_rustls::rustls;

@@ -72,6 +72,8 @@ mod body;
 pub mod client;
 mod http;
 mod http1;
+#[cfg(feature = "connect")]
+mod lookups;
 mod patience;
 mod protocol;
 #[cfg(feature = "connect")]

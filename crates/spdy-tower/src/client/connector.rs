@@ -207,7 +207,7 @@ impl Connector {
     /// Sets how a host is found: a function from a host and a port to addresses, the best first.
     /// They are tried as [`connect_any`](super::connect_any) describes, within
     /// [`timeout`](Self::timeout). Replaces [`dial`](Self::dial) and [`service`](Self::service).
-    /// The default is the system's resolver.
+    /// The default is the system's resolver, with [`Lookups`](super::Lookups) of this connector.
     ///
     /// ```
     /// # use spdy_tower::client::Connector;

@@ -2,10 +2,8 @@
 
 use std::{fmt, io, net::SocketAddr, pin::Pin, sync::Arc};
 
-use tokio::net::lookup_host;
-
 use super::{Dial, Dialing, Transport};
-use crate::race::connect_any;
+use crate::{lookups::Lookups, race::connect_any};
 
 /// Opens TCP connections to the addresses that a resolver returns.
 #[derive(Clone)]
@@ -28,7 +26,11 @@ impl Tcp {
 /// The resolver of the system.
 impl Default for Tcp {
     fn default() -> Self {
-        Self::new(async |host: String, port| Ok(lookup_host((host, port)).await?.collect()))
+        let lookups = Lookups::default();
+        Self::new(move |host: String, port| {
+            let lookups = lookups.clone();
+            async move { lookups.find(&host, port).await }
+        })
     }
 }
 

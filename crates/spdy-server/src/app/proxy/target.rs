@@ -2,6 +2,7 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+use spdy_tower::client::Lookups;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -22,6 +23,7 @@ pub(super) struct Target {
     choice: Arc<Choice>,
     index: usize,
     shortage: Arc<Shortage>,
+    lookups: Lookups,
 }
 
 /// How an attempt to open a connection has ended.
@@ -51,6 +53,7 @@ impl Target {
             choice: Arc::clone(choice),
             index,
             shortage: Arc::clone(&shortage),
+            lookups: Lookups::default(),
         };
         (0..proxy.upstreams().len()).map(target)
     }
@@ -91,7 +94,7 @@ impl Target {
         let upstream = self.upstream();
         let io = match &self.proxy.dial {
             Some(dial) => dial.connect(upstream).await?,
-            None => Box::new(upstream.connect().await?),
+            None => Box::new(upstream.connect(&self.lookups).await?),
         };
         #[cfg(feature = "rustls")]
         if upstream.is_tls() {

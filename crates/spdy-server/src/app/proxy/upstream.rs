@@ -1,10 +1,9 @@
 //! The address of the application behind a proxy, and its protocol.
 
-use std::{error::Error, fmt, future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{error::Error, fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use axum::http::Uri;
-use spdy_tower::client::connect_any;
-use tokio::net::lookup_host;
+use spdy_tower::client::{Lookups, connect_any};
 
 use crate::socket::Socket;
 
@@ -81,9 +80,9 @@ impl Upstream {
     }
 
     /// Opens a connection to the first address of the host that answers, or to the Unix socket.
-    pub(super) async fn connect(&self) -> io::Result<Socket> {
+    pub(super) async fn connect(&self, lookups: &Lookups) -> io::Result<Socket> {
         match &self.place {
-            Place::Tcp(host, port) => connect_first(lookup_host((host.as_str(), *port))).await,
+            Place::Tcp(host, port) => connect_first(lookups.find(host, *port).await?).await,
             #[cfg(unix)]
             Place::Unix(path) => tokio::net::UnixStream::connect(path)
                 .await
@@ -95,10 +94,8 @@ impl Upstream {
 }
 
 /// Connects to the first address of a host that answers.
-async fn connect_first(
-    addresses: impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>>,
-) -> io::Result<Socket> {
-    connect_any(addresses.await?).await.map(Socket::tcp)
+async fn connect_first(addresses: Vec<SocketAddr>) -> io::Result<Socket> {
+    connect_any(addresses).await.map(Socket::tcp)
 }
 
 impl FromStr for Upstream {
@@ -224,6 +221,7 @@ mod tests {
             assert_eq!(text.parse::<Upstream>(), Err(UpstreamError), "{text}");
         }
     }
+
     /// A listener that accepts nothing and whose queue is full drops all packets.
     #[cfg(target_os = "linux")]
     #[tokio::test]
@@ -246,8 +244,7 @@ mod tests {
             assert!(queue.len() < 16, "the queue has no end");
         }
         let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = [first, second.local_addr().unwrap()];
-        let connecting = connect_first(async { Ok(addresses.into_iter()) });
+        let connecting = connect_first(vec![first, second.local_addr().unwrap()]);
         let connected = timeout(Duration::from_secs(60), connecting).await;
         drop(connected.expect("the second address is tried").unwrap());
     }
