@@ -38,6 +38,8 @@ impl Descriptors {
 pub(crate) struct Needs {
     pub(crate) listeners: usize,
     pub(crate) threads: usize,
+    /// The connections to the application that a check for `/readyz` opens at once.
+    pub(crate) checks: usize,
     pub(crate) each: Each,
 }
 
@@ -55,7 +57,7 @@ impl Needs {
     /// Returns how many connections this number of descriptors is enough for: at least one.
     pub(crate) fn connections(self, descriptors: u64) -> usize {
         // A listener has one more for the connection that waits for a place.
-        let own = OWN + 2 * self.listeners + OF_THREAD * self.threads;
+        let own = OWN + 2 * self.listeners + OF_THREAD * self.threads + self.checks;
         let left = usize::try_from(descriptors)
             .unwrap_or(usize::MAX)
             .saturating_sub(own);
@@ -84,6 +86,7 @@ mod tests {
         let needs = |each| Needs {
             listeners: 2,
             threads: 4,
+            checks: 0,
             each,
         };
         let (nothing, file) = (needs(Each::Nothing), needs(Each::File));
@@ -99,5 +102,10 @@ mod tests {
             assert_eq!(found, expected, "{descriptors}");
         }
         assert!(nothing.connections(u64::MAX) > 1 << 30);
+        let checked = Needs {
+            checks: 6,
+            ..nothing
+        };
+        assert_eq!(checked.connections(100), 46);
     }
 }

@@ -343,6 +343,7 @@ impl Flags {
                 Layout::Shared => 1,
                 Layout::PerCore => self.threads() + 1,
             },
+            checks: self.application.checks(),
             each: match (self.application.connections(), &self.folder.directory) {
                 (Some(most), _) => Each::Upstream(most),
                 (None, Some(_)) => Each::File,

@@ -2,7 +2,13 @@
 
 mod common;
 
-use std::{future::pending, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -11,8 +17,11 @@ use axum::{
     http::{Response, StatusCode},
     routing::get,
 };
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use rustls::{
+    ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 use spdy_server::{
     ConnectionInfo, Timeouts, Version,
     app::{Proxy, proxy},
@@ -22,6 +31,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use self::common::{
@@ -177,6 +187,57 @@ async fn the_program_trusts_the_file_of_proxy_ca_and_names_it_otherwise() {
         } else {
             assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
             program.until_it_says("trust the authority that has signed it, by --proxy-ca");
+        }
+    }
+}
+
+/// An application at `app.test`, and what trusts it.
+fn application() -> (TlsAcceptor, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    (TlsAcceptor::from(Arc::new(config)), trusting(roots))
+}
+
+#[tokio::test]
+async fn checks_take_no_session_that_a_request_could_resume() {
+    let (acceptor, trusting) = application();
+    let handshakes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&handshakes);
+    let app = Router::new().fallback(async || ([("connection", "close")], "x"));
+    let mut options = Proxy::new("https://app.test".parse().unwrap()).connector(move || {
+        let (near, far) = duplex(65_536);
+        let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let io = acceptor.accept(far).await?;
+            seen.lock().unwrap().push(io.get_ref().1.handshake_kind());
+            let builder = hyper::server::conn::http1::Builder::new();
+            _ = builder.serve_connection(TokioIo::new(io), service).await;
+            io::Result::Ok(())
+        });
+        async move { io::Result::Ok(near) }
+    });
+    options.tls = Some(trusting);
+    let (app, upstreams) = options.build();
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let response = app.clone().oneshot(Request::new(Body::empty())).await;
+        let body = response.unwrap().into_body();
+        assert_eq!(axum::body::to_bytes(body, 1).await.unwrap(), "x");
+        let last = handshakes.lock().unwrap().last().copied().flatten();
+        assert_eq!(last, Some(expected));
+        // An application gives two sessions.
+        for _ in 0..4 {
+            assert!(upstreams.accept().await);
         }
     }
 }

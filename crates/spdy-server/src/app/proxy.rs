@@ -139,7 +139,8 @@ pub struct Proxy {
     pub answer_timeout: Duration,
     /// The maximum number of connections to each address that are open or being opened. An
     /// HTTP/1.1 connection carries one request at a time, an HTTP/2 connection as many as the
-    /// application allows. Further requests wait.
+    /// application allows. Further requests wait. [`Upstreams::accept`] opens one more to each
+    /// address for a moment.
     ///
     /// An HTTP/2 connection that takes no more requests counts until its last response is complete.
     /// It is closed earlier if a request waits and either no client uses the connection any more,
@@ -163,8 +164,9 @@ pub struct Proxy {
     /// be opened. (`None` by default.)
     ///
     /// The proxy sets the ALPN protocols: `http/1.1` for `https://` and `h2` for `h2s://`. All
-    /// connections share the sessions that can be resumed. The certificate has to name the host of
-    /// the address. The handshake is a part of [`connect_timeout`](Self::connect_timeout).
+    /// connections for requests share the sessions that can be resumed. The certificate has to name
+    /// the host of the address. The handshake is a part of
+    /// [`connect_timeout`](Self::connect_timeout).
     #[cfg(feature = "rustls")]
     pub tls: Option<Arc<rustls::ClientConfig>>,
     dial: Option<Dial>,

@@ -70,10 +70,10 @@ struct Given {
     proxy_down_after: u32,
 
     /// Seconds that such a URL is left out before one request tries it
-    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     ///
     /// The URL is back if that request can connect or is answered, and is left out for the same
     /// time again if its connect fails. If the request ends before either, the next one tries.
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "proxy", conflicts_with = "directory", help_heading = PROXY)]
     proxy_down_for: NonZeroU32,
 
     /// Seconds in which nothing moves after an upgrade, such as WebSocket, until it is closed
@@ -97,10 +97,11 @@ struct Given {
 
     /// Let /readyz return 503 while no URL of --proxy accepts a connection
     ///
-    /// It opens a connection to each URL and closes it, at most once in a second and for a second
-    /// at most. It is off by default because all servers in front of one application would leave
-    /// their load balancer at once when the application fails; with it off, clients get 502 and see
-    /// what is wrong. Use it where each server has an application of its own.
+    /// It opens a connection to each URL, beside those of --proxy-connections, and closes it: at
+    /// most once in a second and for a second at most. It is off by default because all servers in
+    /// front of one application would leave their load balancer at once when the application
+    /// fails; with it off, clients get 502 and see what is wrong. Use it where each server has an
+    /// application of its own.
     #[arg(long, requires_all = ["proxy", "pages"], conflicts_with = "directory", help_heading = PROXY)]
     ready_checks_application: bool,
 }
@@ -151,7 +152,13 @@ impl Application {
         self.proxy.as_ref().map(|proxy| proxy.answer_timeout)
     }
 
-    /// Returns how many connections to the application there can be.
+    /// Returns how many connections a check of the application opens at once.
+    pub(super) fn checks(&self) -> usize {
+        let proxy = self.proxy.as_ref().filter(|_| self.is_checked);
+        proxy.map_or(0, |proxy| proxy.upstreams().len())
+    }
+
+    /// Returns how many connections to the application there can be for requests.
     pub(super) fn connections(&self) -> Option<usize> {
         let proxy = self.proxy.as_ref()?;
         let addresses = proxy.upstreams().len();

@@ -29,6 +29,14 @@ fn without_arguments_the_default_configuration_is_meant() {
 }
 
 #[test]
+fn a_check_of_the_application_needs_a_descriptor_for_each_of_its_addresses() {
+    let proxy = "spdy-server --metrics 127.0.0.1:1 --proxy http://a --proxy http://b";
+    for (more, checks) in [("", 0), (" --ready-checks-application", 2)] {
+        assert_eq!(flags(&format!("{proxy}{more}")).needs(0).checks, checks);
+    }
+}
+
+#[test]
 fn listeners_may_be_given_several_times_and_replace_the_default() {
     let binds = config(
         "spdy-server --plain 127.0.0.1:1 --listen [::1]:2 --listen 127.0.0.1:3 --plain unix:/a",

@@ -287,6 +287,26 @@ async fn a_request_for_which_this_machine_has_no_connection_is_503() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_opens_one_connection_to_each_address_beside_those_for_requests() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Few; 2]);
+        options.max_connections = 1;
+        let (app, upstreams) = options.build();
+        let held = [hold(&app), hold(&app)];
+        sleep(SECOND).await;
+        assert_eq!(farm.dials(), [1, 1], "{scheme}");
+        assert!(upstreams.accept().await, "{scheme}");
+        assert_eq!(farm.dials(), [2, 2], "{scheme}");
+        farm.release.notify_waiters();
+        for one in held {
+            assert!(one.await.unwrap().is_ok(), "{scheme}");
+        }
+        (0..2).for_each(|index| farm.does(index, Does::Refuse));
+        assert!(!upstreams.accept().await, "{scheme}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_without_settings_is_one_without_a_connection() {
     let (options, farm) = Farm::new("h2://", &[Does::Mute, Does::Serve]);
     let app = proxy(options);

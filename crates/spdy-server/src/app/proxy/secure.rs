@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, pki_types::ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error, client::Resumption,
+    pki_types::ServerName,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Upstream, dial::Channel};
@@ -14,14 +17,22 @@ pub(super) fn offer(config: &mut Arc<ClientConfig>, http2: bool) {
     Arc::make_mut(config).alpn_protocols = vec![protocol.to_vec()];
 }
 
+/// Returns what opens connections that take no session of those which others can resume: a ticket
+/// of TLS 1.3 is of use once.
+pub(super) fn without_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
 /// Performs the handshake. The certificate has to name the host of the address.
 pub(super) async fn connect(
-    config: Option<&Arc<ClientConfig>>,
+    config: Option<Arc<ClientConfig>>,
     upstream: &Upstream,
     io: Channel,
 ) -> io::Result<Channel> {
     let missing = || io::Error::other("no certificate is trusted: set `Proxy::tls`");
-    let connector = TlsConnector::from(Arc::clone(config.ok_or_else(missing)?));
+    let connector = TlsConnector::from(config.ok_or_else(missing)?);
     let name = ServerName::try_from(upstream.host().to_owned()).map_err(io::Error::other)?;
     let secured = connector
         .connect(name, io)
@@ -141,7 +152,8 @@ mod tests {
             io.write_u8(is_resumed.into()).await?;
             io.shutdown().await
         });
-        let connected = connect(Some(config), &url.parse().unwrap(), Box::new(Foreign(near))).await;
+        let config = Some(Arc::clone(config));
+        let connected = connect(config, &url.parse().unwrap(), Box::new(Foreign(near))).await;
         connected.map_err(|error| error.to_string())
     }
 
@@ -203,7 +215,7 @@ mod tests {
             .await
             .unwrap();
         let upstream = "https://app.test".parse().unwrap();
-        let plain = connect(Some(&config), &upstream, Box::new(Foreign(near))).await;
+        let plain = connect(Some(config), &upstream, Box::new(Foreign(near))).await;
         let error = plain.err().unwrap().to_string();
         assert!(
             error.contains("; if the application does not use TLS there"),

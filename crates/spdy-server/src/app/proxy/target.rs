@@ -26,6 +26,13 @@ pub(super) struct Target {
     lookups: Lookups,
 }
 
+/// What a connection is opened for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Requests,
+    Check,
+}
+
 /// How an attempt to open a connection has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome {
@@ -83,14 +90,23 @@ impl Target {
 
     /// Opens a transport.
     pub(super) async fn dial(&self) -> Result<Channel, Failure> {
+        self.dial_for(Purpose::Requests).await
+    }
+
+    /// Opens a transport that shows whether the address accepts one, and carries no request.
+    pub(super) async fn check(&self) -> Result<Channel, Failure> {
+        self.dial_for(Purpose::Check).await
+    }
+
+    async fn dial_for(&self, purpose: Purpose) -> Result<Channel, Failure> {
         // It is a box, because each request would have room for it otherwise.
-        let dialed = Box::pin(self.dial_address()).await;
+        let dialed = Box::pin(self.dial_address(purpose)).await;
         dialed
             .inspect(|_| self.shortage.ends())
             .map_err(|error| self.failure(&error))
     }
 
-    async fn dial_address(&self) -> io::Result<Channel> {
+    async fn dial_address(&self, purpose: Purpose) -> io::Result<Channel> {
         let upstream = self.upstream();
         let io = match &self.proxy.dial {
             Some(dial) => dial.connect(upstream).await?,
@@ -98,8 +114,14 @@ impl Target {
         };
         #[cfg(feature = "rustls")]
         if upstream.is_tls() {
-            return secure::connect(self.proxy.tls.as_ref(), upstream, io).await;
+            let config = self.proxy.tls.as_ref().map(|config| match purpose {
+                Purpose::Requests => Arc::clone(config),
+                Purpose::Check => secure::without_sessions(config),
+            });
+            return secure::connect(config, upstream, io).await;
         }
+        #[cfg(not(feature = "rustls"))]
+        let _ = purpose;
         Ok(io)
     }
 

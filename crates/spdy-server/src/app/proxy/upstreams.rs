@@ -18,8 +18,12 @@ impl Upstreams {
         Self(pool)
     }
 
-    /// Returns whether an address accepts a connection now. It opens one to each address at once,
-    /// sends nothing, and closes them.
+    /// Returns whether an address accepts a connection now. It opens one to each address at once
+    /// and closes them. They send nothing but the handshake of TLS, where there is one, and take no
+    /// session that a connection for requests could resume.
+    ///
+    /// These connections do not count in [`Proxy::max_connections`](super::Proxy::max_connections).
+    /// [`Server::ready_when`](crate::Server::ready_when) asks once a second at most.
     ///
     /// It takes at most the time in which a request connects to one address: see
     /// [`Proxy::connect_timeout`](super::Proxy::connect_timeout). The outcome changes nothing for
@@ -49,7 +53,7 @@ impl Upstreams {
 }
 
 async fn accepts(target: Arc<Target>) -> bool {
-    matches!(timeout(target.limit(), target.dial()).await, Ok(Ok(_)))
+    matches!(timeout(target.limit(), target.check()).await, Ok(Ok(_)))
 }
 
 impl fmt::Debug for Upstreams {
