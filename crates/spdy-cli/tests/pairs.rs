@@ -3,20 +3,18 @@
 
 mod common;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr};
 
 use axum::response::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ServerConfig, crypto::ring};
 use spdy_frame::Version;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
-use tokio_rustls::TlsAcceptor;
 
-use self::common::run;
+use self::common::{run, tls};
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ enum Speaks {
 async fn server(speaks: Speaks) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = acceptor(&[]);
+    let (acceptor, _) = tls(&[]);
     tokio::spawn(async move {
         loop {
             let (io, _) = listener.accept().await.unwrap();
@@ -87,19 +85,6 @@ async fn http1<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
     _ = io.write_all(answer).await;
     _ = io.shutdown().await;
     while let Ok(1..) = io.read(&mut request).await {}
-}
-
-fn acceptor(alpn: &[&str]) -> TlsAcceptor {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = made.signing_key.serialize_der().try_into().unwrap();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 const SPEAKS: [(Speaks, &str); 7] = [
@@ -188,7 +173,7 @@ async fn over_tls_a_server_without_the_protocol_is_one_sentence_with_the_cure() 
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
-        let acceptor = acceptor(alpn);
+        let (acceptor, _) = tls(alpn);
         tokio::spawn(async move {
             loop {
                 let (io, _) = listener.accept().await.unwrap();

@@ -23,7 +23,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use rustls::{ServerConfig, crypto::ring};
 use spdy_frame::{HeaderBlock, Version};
 use spdy_tower::{
     Builder,
@@ -37,27 +36,12 @@ use tokio::{
     task::JoinHandle,
     time::{Sleep, sleep},
 };
-use tokio_rustls::TlsAcceptor;
 
-use self::common::{Running, Site, run, spdy};
-
-/// Accepts TLS with these ALPN protocols.
-fn acceptor(alpn: &[&str]) -> TlsAcceptor {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = made.signing_key.serialize_der().try_into().unwrap();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
-}
+use self::common::{Running, Site, run, spdy, tls};
 
 /// Starts a TLS server without SPDY that supports these ALPN protocols. Returns its URL and task.
 async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
-    let acceptor = acceptor(alpn);
+    let (acceptor, _) = tls(alpn);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
@@ -418,7 +402,7 @@ async fn a_response_that_is_too_short_is_a_failure() {
 
 /// Starts a TLS server that answers each connection with these bytes, and cuts it.
 async fn raw_tls(answer: String) -> (String, JoinHandle<()>) {
-    let acceptor = acceptor(&[]);
+    let (acceptor, _) = tls(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {

@@ -15,16 +15,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::common::{Ran, Running, Site, tool};
-
-/// Each protocol in plain text.
-const PROTOCOLS: [&[&str]; 5] = [
-    &["--version", "3.1"],
-    &["--version", "3"],
-    &["--version", "2"],
-    &["--http2"],
-    &["--http1"],
-];
+use self::common::{PROTOCOLS, Ran, Running, Site, tool};
 
 /// A proxy, and the heads of the requests that it got.
 struct Proxy {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use axum::Router;
-use rustls::ServerConfig;
+use rustls::{ServerConfig, crypto::ring};
 use spdy_server::{Bind, Certificate, Config, Drained, Server, app};
 use spdy_tests::panics::{self, Watch};
 use tokio::{
@@ -24,6 +24,7 @@ use tokio::{
     task::{self, spawn_blocking},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// The result of a run of `spdy`.
 #[derive(Debug)]
@@ -69,6 +70,15 @@ impl From<Output> for Ran {
         }
     }
 }
+
+/// Each protocol in plain text.
+pub(crate) const PROTOCOLS: [&[&str]; 5] = [
+    &["--version", "3.1"],
+    &["--version", "3"],
+    &["--version", "2"],
+    &["--http2"],
+    &["--http1"],
+];
 
 pub(crate) const SPDY: &str = env!("CARGO_BIN_EXE_spdy");
 
@@ -226,6 +236,21 @@ impl Drop for Site {
             ended.unwrap().expect("the server ends without a panic");
         }
     }
+}
+
+/// Returns what accepts TLS with these ALPN protocols, and its certificate as PEM.
+pub(crate) fn tls(alpn: &[&str]) -> (TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()]);
+    let made = made.unwrap();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
 }
 
 fn loopback() -> SocketAddr {

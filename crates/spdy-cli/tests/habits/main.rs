@@ -29,16 +29,7 @@ use axum::{
 };
 use flate2::{Compression, write::GzEncoder};
 
-use self::common::{Ran, Running, run};
-
-/// Each protocol in plain text.
-const PROTOCOLS: [&[&str]; 5] = [
-    &["--version", "3.1"],
-    &["--version", "3"],
-    &["--version", "2"],
-    &["--http2"],
-    &["--http1"],
-];
+use self::common::{PROTOCOLS, Ran, Running, run};
 
 /// Runs `spdy get` with these words after the flags of a protocol.
 async fn get_by(protocol: &[&str], words: &[&str]) -> Ran {
