@@ -14,7 +14,7 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 use clap_complete::Shell;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, header::HOST};
 use spdy_frame::Version;
 
 use super::{
@@ -165,7 +165,9 @@ pub(crate) struct Sent {
     /// Add a header field, for example "accept: text/html"; can be repeated
     ///
     /// It replaces the field of the same name that other options make, or that is usual. NAME:
-    /// takes that field away, and NAME; is a field without a value.
+    /// takes that field away, and NAME; is a field without a value. The field host is for the
+    /// server alone, and does not change where a request goes: a proxy always opens a tunnel for
+    /// it.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
     pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
 
@@ -223,6 +225,14 @@ pub(crate) struct Sent {
     /// Ask for a body that is compressed with gzip, and write it decompressed
     #[arg(long, conflicts_with = "continue_at")]
     pub(crate) compressed: bool,
+}
+
+impl Sent {
+    /// Returns whether a server is to get another host than that of the URL.
+    pub(crate) fn has_host(&self) -> bool {
+        let mut fields = self.headers.iter();
+        fields.any(|(name, value)| name == HOST && value.is_some())
+    }
 }
 
 /// What `get` does with the responses.
@@ -505,8 +515,9 @@ pub(crate) struct Via {
     ///
     /// Without a port it is 1080, or 443 for https://. The proxy opens a tunnel with CONNECT, and
     /// learns the host and the port alone. Only with --http1 it gets the requests for http:// URLs
-    /// themselves, to send them on, unless --proxytunnel is set. Without this option the variables
-    /// http_proxy (in lower case only), HTTPS_PROXY and ALL_PROXY name the proxies.
+    /// themselves, to send them on, unless --proxytunnel is set or --header has a host. Without
+    /// this option the variables http_proxy (in lower case only), HTTPS_PROXY and ALL_PROXY name
+    /// the proxies.
     ///
     /// A proxy finds the addresses of hosts by itself. So --resolve and --connect-to apply to the
     /// proxy.

@@ -81,7 +81,7 @@ struct Work {
 }
 
 impl Work {
-    fn new(get: Get) -> Result<Self, Failure> {
+    fn new(mut get: Get) -> Result<Self, Failure> {
         // What follows may wait for other programs: standard input, a pipe.
         let deadline = get.max_time.map(|time| Instant::now() + time);
         let is_loud = get.received.is_loud();
@@ -94,6 +94,8 @@ impl Work {
             let message = format!("{what} can be sent to one URL only");
             return Err(Failure::new(Exit::Usage, message));
         }
+        // The client would make a tunnel for that in any case, and another connection before it.
+        get.via.proxytunnel |= get.sent.has_host();
         // A redirect can lead to https.
         let proxies = Proxies::new(&get.via);
         let has_tls = get.location || urls.iter().any(|url| url.origin.is_tls);

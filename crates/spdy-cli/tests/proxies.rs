@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, routing::any};
+use axum::{Router, extract::Request, routing::any};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -127,6 +127,31 @@ async fn only_http1_in_plain_text_goes_without_a_tunnel() {
     let ran = run(&["get", "-v", "-x", &proxy.url(), &url]).await;
     let tunnel = format!("* proxy has opened a tunnel to={address}\n");
     assert!(ran.stderr.contains(&tunnel), "{}", ran.stderr);
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The server gets the host of a field, and the proxy nothing that could mislead it.
+#[tokio::test]
+async fn a_request_with_a_host_of_its_own_goes_through_a_tunnel() {
+    let host = any(async |request: Request| match request.uri().authority() {
+        Some(authority) => authority.to_string(),
+        None => request.headers()["host"].to_str().unwrap().to_owned(),
+    });
+    let server = Running::start(Router::new().fallback(host)).await;
+    let (proxy, address) = (Proxy::start(None).await, server.address);
+    let url = format!("http://{address}/x");
+    let connect = format!("CONNECT {address} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    for protocol in PROTOCOLS {
+        let words = ["-H", "Host: b.test", "-u", "me:secret", "-x", &proxy.url()];
+        let words = [&["get"], protocol, &words, &[&url, &url]].concat();
+        assert_eq!(run(&words).await.success(), "b.testb.test");
+        assert_eq!(proxy.heads(), [&*connect], "{protocol:?}");
+    }
+    // What takes the field away is no host.
+    let words = ["get", "--http1", "-H", "Host:", "-x", &proxy.url(), &url];
+    assert_eq!(run(&words).await.success(), address.to_string());
+    let line = format!("GET {url} HTTP/1.1\r\n");
+    assert!(proxy.heads()[0].starts_with(&line));
     assert_eq!(server.end().await.cut, 0);
 }
 

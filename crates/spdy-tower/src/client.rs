@@ -70,6 +70,8 @@ mod registry;
 #[cfg(feature = "client")]
 mod slot;
 #[cfg(feature = "client")]
+mod target;
+#[cfg(feature = "client")]
 mod tcp;
 
 use std::{

@@ -5,7 +5,7 @@ mod error;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Method, Uri};
+use http::Uri;
 use spdy_frame::Version;
 use spdy_session::Config;
 use tokio_rustls::rustls::ClientConfig;
@@ -269,10 +269,11 @@ impl Connector {
     ///
     /// A request for an `https` URI goes through a tunnel, for which CONNECT asks over HTTP/1.1. So
     /// the proxy learns the host, and nothing else. A request for an `http` URI is sent to the
-    /// proxy itself, unless it is CONNECT, or [`plain`](Self::plain) is not HTTP/1.1, or the proxy
-    /// has [`always_tunnel`](Proxy::always_tunnel): then it goes through a tunnel too. The pool
-    /// keeps connections through different proxies apart, and the tunnel counts towards
-    /// [`timeout`](Self::timeout).
+    /// proxy itself, unless it is CONNECT, or has a `host` field for another host or port, or
+    /// [`plain`](Self::plain) is not HTTP/1.1, or the proxy has
+    /// [`always_tunnel`](Proxy::always_tunnel): then it goes through a tunnel too. The pool keeps
+    /// connections through different proxies apart, and those to a proxy apart from those to a
+    /// server at the same place. The tunnel counts towards [`timeout`](Self::timeout).
     ///
     /// [`Client::send_through`](super::Client::send_through) ignores this function.
     ///
@@ -332,21 +333,21 @@ impl Connector {
     /// Returns where a request for an origin goes.
     pub(super) fn route(
         &self,
-        method: &Method,
-        mut origin: Origin,
+        origin: Origin,
+        needs_tunnel: bool,
     ) -> Result<Route, ConnectorError> {
-        let Some(Proxies(choose)) = &self.proxies else {
+        let chosen = self
+            .proxies
+            .as_ref()
+            .map(|Proxies(choose)| choose(&origin.uri()));
+        let Some(proxy) = chosen.transpose()?.flatten() else {
             return Ok(Route::Direct(origin));
         };
-        let proxy = choose(&origin.uri())?.map(Arc::new);
-        let is_simple = !origin.is_tls() && method != Method::CONNECT && self.plain == Plain::Http1;
-        match proxy {
-            Some(proxy) if is_simple && !proxy.always_tunnels => Ok(Route::Forwarded(proxy)),
-            proxy => {
-                origin.proxy = proxy;
-                Ok(Route::Direct(origin))
-            }
+        let is_simple = !origin.is_tls() && !needs_tunnel && self.plain == Plain::Http1;
+        if is_simple && !proxy.always_tunnels {
+            return Ok(Route::Forwarded(proxy));
         }
+        Ok(Route::Direct(origin.behind(proxy)))
     }
 
     /// Returns whether requests to an origin share connections, if that is known before there is a

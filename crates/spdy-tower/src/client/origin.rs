@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    Method, Uri,
+    HeaderValue, Method, Uri,
     uri::{Authority, Scheme},
 };
 
@@ -15,8 +15,19 @@ pub(super) struct Origin {
     scheme: Scheme,
     host: String,
     pub(super) port: u16,
-    /// The proxy with the tunnel to it.
-    pub(super) proxy: Option<Arc<Proxy>>,
+    way: Way,
+}
+
+/// What is at the other end of the connections to an origin. Those of one kind are never used as
+/// those of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Way {
+    /// The origin itself.
+    Direct,
+    /// The origin itself, through a tunnel of this proxy.
+    Tunnel(Arc<Proxy>),
+    /// A proxy.
+    Proxy,
 }
 
 impl Origin {
@@ -40,6 +51,12 @@ impl Origin {
         Self::new(scheme, authority)
     }
 
+    /// Returns the origin of a proxy.
+    pub(super) fn of_proxy(uri: &Uri) -> Result<Self, ConnectorError> {
+        let way = Way::Proxy;
+        Self::of(uri).map(|origin| Self { way, ..origin })
+    }
+
     fn new(scheme: &Scheme, authority: &Authority) -> Result<Self, ConnectorError> {
         without_user(authority)?;
         let usual = match scheme.as_str() {
@@ -51,8 +68,34 @@ impl Origin {
             scheme: scheme.clone(),
             host: authority.host().to_ascii_lowercase(),
             port: port(authority, usual)?,
-            proxy: None,
+            way: Way::Direct,
         })
+    }
+
+    /// Makes it an origin behind a tunnel.
+    pub(super) fn behind(mut self, proxy: Proxy) -> Self {
+        self.way = Way::Tunnel(Arc::new(proxy));
+        self
+    }
+
+    /// Returns whether it is that of a proxy.
+    pub(super) fn is_proxy(&self) -> bool {
+        self.way == Way::Proxy
+    }
+
+    /// Returns the proxy whose tunnel leads to it.
+    pub(super) fn tunnel(&self) -> Option<&Proxy> {
+        match &self.way {
+            Way::Tunnel(proxy) => Some(proxy),
+            Way::Direct | Way::Proxy => None,
+        }
+    }
+
+    /// Returns whether a `host` field names the same host and port as this origin.
+    pub(super) fn has_name(&self, host: &HeaderValue) -> bool {
+        let authority = Authority::try_from(host.as_bytes()).ok();
+        let named = authority.and_then(|it| Self::new(&self.scheme, &it).ok());
+        named.is_some_and(|it| it.host == self.host && it.port == self.port)
     }
 
     pub(super) fn is_tls(&self) -> bool {

@@ -9,12 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, Uri,
-    header::{HOST, PROXY_AUTHORIZATION},
-    request::Parts,
-    uri::{Authority, PathAndQuery},
-};
+use http::{Method, Request, Response, Uri, header::PROXY_AUTHORIZATION};
 use http_body_util::Empty;
 use spdy_session::Session;
 use tokio::time::Instant;
@@ -27,9 +22,10 @@ use super::{
     fetched::Patience,
     lent::{Lender, RequestBody},
     locked::Locked,
-    origin::{Origin, without_user},
+    origin::Origin,
     proxy::Route,
     slot::Slot,
+    target,
 };
 use crate::{BoxError, Protocol};
 
@@ -125,8 +121,11 @@ impl Client {
     /// with TLS if the port is 443. To send it to another host, use
     /// [`send_through`](Self::send_through).
     ///
-    /// A `host` field replaces the host of the URI in what is sent, in every protocol. It does not
-    /// change where the request goes.
+    /// A `host` field replaces the host of the URI in what the server gets, in every protocol. It
+    /// never changes where the request goes. So with a [proxy](Connector::proxies) and a `host`
+    /// field for another host or port than those of the URI, the request always goes through a
+    /// tunnel: a proxy that sends a request on knows one host alone. With CONNECT the field is
+    /// ignored.
     ///
     /// Dropping the future gives the request up.
     ///
@@ -138,14 +137,15 @@ impl Client {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let origin = Origin::asked(request.method(), request.uri())?;
-        match self.shared.connector.route(request.method(), origin)? {
-            Route::Direct(origin) => self.send_to(origin, false, request).await,
+        let needs_tunnel = target::needs_tunnel(&request, &origin);
+        match self.shared.connector.route(origin, needs_tunnel)? {
+            Route::Direct(origin) => self.send_to(origin, request).await,
             Route::Forwarded(proxy) => {
-                let (mut request, proxy) = (request, Arc::unwrap_or_clone(proxy));
+                let mut request = request;
                 if let Some(value) = proxy.authorization {
                     request.headers_mut().insert(PROXY_AUTHORIZATION, value);
                 }
-                self.send_to(proxy.origin, true, request).await
+                self.send_to(proxy.origin, request).await
             }
         }
     }
@@ -161,9 +161,9 @@ impl Client {
     /// [`ConnectorError`], within [`Connector::timeout`].
     pub async fn connect(&self, uri: &Uri) -> Result<Connected, ConnectorError> {
         let origin = Origin::of(uri)?;
-        let slot = match self.shared.connector.route(&Method::GET, origin)? {
+        let slot = match self.shared.connector.route(origin, false)? {
             Route::Direct(origin) => self.shared.slot(origin),
-            Route::Forwarded(proxy) => self.shared.slot(proxy.origin.clone()),
+            Route::Forwarded(proxy) => self.shared.slot(proxy.origin),
         };
         let lease = slot
             .connection(false, self.shared.connector.timeout)
@@ -177,11 +177,15 @@ impl Client {
     /// Sends a request to a proxy. The scheme, the host and the port of `proxy` count, whatever the
     /// URI of the request is. CONNECT asks the proxy for a tunnel to the host of that URI.
     ///
+    /// Where the proxy sends the request on is in the URI alone, in every protocol. A `host` field
+    /// is replaced by the host of the URI, as the proxy would do it (RFC 9112, section 3.2.2).
+    ///
     /// Dropping the future gives the request up.
     ///
     /// # Errors
     ///
-    /// [`FetchError`].
+    /// [`FetchError`]. A URI of the request without a scheme or a host, or for CONNECT without a
+    /// host, is [`InvalidTarget::NotAbsolute`].
     pub async fn send_through<B>(
         &self,
         proxy: &Uri,
@@ -190,16 +194,13 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        if let Some(authority) = request.uri().authority() {
-            without_user(authority)?;
-        }
-        self.send_to(Origin::of(proxy)?, true, request).await
+        target::check(&request)?;
+        self.send_to(Origin::of_proxy(proxy)?, request).await
     }
 
     async fn send_to<B>(
         &self,
         origin: Origin,
-        is_proxy: bool,
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, FetchError>
     where
@@ -207,27 +208,24 @@ impl Client {
     {
         let own = request.extensions().get().map(|RequestTimeout(own)| *own);
         let Some(limit) = own.or(self.shared.connector.request_timeout) else {
-            return self.attempt(origin, is_proxy, request).await;
+            return self.attempt(origin, request).await;
         };
         let mut patience = Patience::new(limit);
-        let response = patience.wait(self.attempt(origin, is_proxy, request));
+        let response = patience.wait(self.attempt(origin, request));
         Ok(response.await??.map(|body| body.within(patience)))
     }
 
     async fn attempt<B>(
         &self,
         origin: Origin,
-        is_proxy: bool,
         request: Request<B>,
     ) -> Result<Response<ResponseBody>, FetchError>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (mut head, body) = request.into_parts();
-        if head.method == Method::CONNECT {
-            keep_authority(&mut head);
-        }
-        give_path(&mut head.uri);
+        let to_proxy = origin.is_proxy();
+        target::settle(&mut head, to_proxy);
         let slot = self.shared.slot(origin);
         let mut attempts = Attempts::new(&head.method, body);
         let mut patience = self.shared.connector.timeout;
@@ -237,9 +235,8 @@ impl Client {
             patience = patience.saturating_sub(asked.elapsed());
             let protocol = lease.protocol();
             let mut request = Request::from_parts(head.clone(), attempts.body());
-            match protocol {
-                Protocol::Http1 => for_http1(&mut request, is_proxy),
-                Protocol::Http2 | Protocol::Spdy(_) => take_host(&mut request),
+            if protocol == Protocol::Http1 {
+                target::for_http1(&mut request, to_proxy);
             }
             match lease.send(request).await {
                 Ok(mut response) => {
@@ -392,59 +389,6 @@ impl Attempts {
             self.next = self.lender.lend();
         }
         self.next.is_some()
-    }
-}
-
-/// In HTTP/1.1 the host is in a field, and the request line has only the path, except for a proxy.
-fn for_http1(request: &mut Request<RequestBody>, is_proxy: bool) {
-    put_host(request);
-    if request.method() != Method::CONNECT && !is_proxy {
-        let target = request.uri().path_and_query().cloned();
-        *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
-    }
-    *request.version_mut() = http::Version::HTTP_11;
-}
-
-/// The host of a field replaces that of the URI, as it does in HTTP/1.1.
-fn take_host(request: &mut Request<RequestBody>) {
-    let host = request.headers().get(HOST);
-    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let Some(host) = host.filter(|host| without_user(host).is_ok()) else {
-        return;
-    };
-    if request.method() != Method::CONNECT && request.uri().scheme().is_some() {
-        request.headers_mut().remove(HOST);
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.authority = Some(host);
-        *request.uri_mut() = Uri::from_parts(parts).expect("only the authority is another one");
-    }
-}
-
-/// The target of CONNECT is only host and port.
-fn keep_authority(head: &mut Parts) {
-    let mut parts = http::uri::Parts::default();
-    parts.authority = head.uri.authority().cloned();
-    head.uri = Uri::from_parts(parts).unwrap_or_default();
-}
-
-/// `http://host?query` has a query without a path, which no protocol can express.
-fn give_path(uri: &mut Uri) {
-    let target = uri.path_and_query().map(PathAndQuery::as_str);
-    if let Some(query) = target.filter(|target| target.starts_with('?')) {
-        let target = format!("/{query}").parse();
-        let mut parts = std::mem::take(uri).into_parts();
-        parts.path_and_query = Some(target.expect("a query may follow a path"));
-        *uri = Uri::from_parts(parts).expect("there was a target before");
-    }
-}
-
-fn put_host(request: &mut Request<RequestBody>) {
-    if request.headers().contains_key(HOST) {
-        return;
-    }
-    let host = request.uri().authority();
-    if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(host.as_str())) {
-        request.headers_mut().insert(HOST, host);
     }
 }
 

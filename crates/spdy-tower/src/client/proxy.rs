@@ -36,7 +36,7 @@ impl Proxy {
     /// user name.
     pub fn new(uri: &Uri) -> Result<Self, ConnectorError> {
         Ok(Self {
-            origin: Origin::of(uri)?,
+            origin: Origin::of_proxy(uri)?,
             authorization: None,
             always_tunnels: false,
         })
@@ -164,5 +164,5 @@ pub(super) enum Route {
     /// To its origin, perhaps through a tunnel.
     Direct(Origin),
     /// To a proxy, which sends it on.
-    Forwarded(Arc<Proxy>),
+    Forwarded(Proxy),
 }

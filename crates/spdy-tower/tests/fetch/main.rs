@@ -5,6 +5,7 @@ mod connections;
 mod dead;
 mod helpers;
 mod hostile;
+mod hosts;
 mod network;
 mod proof;
 mod proxies;

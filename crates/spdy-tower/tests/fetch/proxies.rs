@@ -24,7 +24,7 @@ use tokio_rustls::rustls::RootCertStore;
 use super::{Server, acceptor, fetch, router, send, tls, tls_of, trusting};
 
 /// The heads of the requests that a proxy got.
-type Heads = Arc<Mutex<Vec<String>>>;
+pub(super) type Heads = Arc<Mutex<Vec<String>>>;
 
 /// A proxy that opens a tunnel to `target` for every CONNECT that has the right password, if there
 /// is one, and answers everything else itself.
@@ -35,7 +35,7 @@ async fn proxy(target: SocketAddr, password: Option<&'static str>) -> (Server, H
     (Server::new(serve).await, heads)
 }
 
-async fn proxy_on<IO: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn proxy_on<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     target: SocketAddr,
     password: Option<&str>,
@@ -67,11 +67,11 @@ async fn proxy_on<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Returns a proxy for every request.
-fn through(uri: &str) -> Proxy {
+pub(super) fn through(uri: &str) -> Proxy {
     Proxy::new(&uri.parse().unwrap()).unwrap()
 }
 
-fn by(connector: Connector, proxy: Proxy) -> Client {
+pub(super) fn by(connector: Connector, proxy: Proxy) -> Client {
     Client::new(connector.proxies(move |_| Ok(Some(proxy.clone()))))
 }
 

@@ -60,7 +60,7 @@ impl Connector {
 
     pub(in crate::client) fn timed_out(&self, origin: &Origin) -> ConnectorError {
         let (name, port, timeout) = (origin.name(), origin.port, self.timeout);
-        let through = origin.proxy.as_ref().map_or_else(String::new, |proxy| {
+        let through = origin.tunnel().map_or_else(String::new, |proxy| {
             let (name, port) = (proxy.origin.name(), proxy.origin.port);
             format!(" through the proxy {name} port {port}")
         });
@@ -79,7 +79,7 @@ impl Connector {
     /// Opens a transport, with TLS for an `https` origin. Returns what the server speaks on it.
     async fn open(&self, origin: &Origin) -> Result<Opened, ConnectorError> {
         let name = origin.is_tls().then(|| server_name(origin)).transpose()?;
-        let Dialed { io, protocol } = match &origin.proxy {
+        let Dialed { io, protocol } = match origin.tunnel() {
             Some(proxy) => self.through(proxy, origin).await?,
             None => self.reach.reach(origin).await?,
         };
