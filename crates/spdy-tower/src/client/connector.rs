@@ -29,6 +29,7 @@ use crate::{BoxError, Protocol};
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
+    proxy_tls: Arc<ClientConfig>,
     offer: Vec<Protocol>,
     plain: Plain,
     upgrade_over_tls: bool,
@@ -72,11 +73,14 @@ impl Plain {
 
 impl Connector {
     /// Creates a connector with this TLS configuration, which also has the certificate of the
-    /// client, if there is one. Its ALPN protocols are replaced.
+    /// client, if there is one. Its ALPN protocols are replaced. It is for proxies too, unless
+    /// [`proxy_tls`](Self::proxy_tls) sets another one.
     #[must_use]
     pub fn new(tls: ClientConfig) -> Self {
+        let tls = Arc::new(tls);
         let connector = Self {
-            tls: Arc::new(tls),
+            proxy_tls: Arc::clone(&tls),
+            tls,
             offer: Vec::new(),
             plain: Plain::default(),
             upgrade_over_tls: false,
@@ -102,9 +106,19 @@ impl Connector {
     #[must_use]
     pub fn offer(mut self, protocols: &[Protocol]) -> Self {
         self.offer = protocols.to_vec();
-        let tokens = protocols.iter().map(|protocol| protocol.token());
-        Arc::make_mut(&mut self.tls).alpn_protocols =
-            tokens.map(|token| token.as_bytes().to_vec()).collect();
+        offer(&mut self.tls, protocols);
+        offer(&mut self.proxy_tls, protocols);
+        self
+    }
+
+    /// Sets the TLS configuration of connections to [proxies](Self::proxies) with `https`: the
+    /// certificates of proxies that are trusted, and the certificate of the client for them. Its
+    /// ALPN protocols are replaced. The default is the configuration of [`new`](Self::new), which
+    /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) does not change.
+    #[must_use]
+    pub fn proxy_tls(mut self, tls: ClientConfig) -> Self {
+        self.proxy_tls = Arc::new(tls);
+        offer(&mut self.proxy_tls, &self.offer);
         self
     }
 
@@ -275,6 +289,9 @@ impl Connector {
     /// connections through different proxies apart, and those to a proxy apart from those to a
     /// server at the same place. The tunnel counts towards [`timeout`](Self::timeout).
     ///
+    /// To a proxy with `https` there is TLS with the configuration of
+    /// [`proxy_tls`](Self::proxy_tls).
+    ///
     /// [`Client::send_through`](super::Client::send_through) ignores this function.
     ///
     /// ```
@@ -317,7 +334,8 @@ impl Connector {
 
     /// Accepts every certificate of a server: of any issuer, for any name, and expired. Then
     /// anyone on the way can read and change what is sent, so this is for tests alone. To trust a
-    /// certificate of your own, add it to the roots of the [`ClientConfig`] instead.
+    /// certificate of your own, add it to the roots of the [`ClientConfig`] instead. The
+    /// certificate of a proxy is still checked: see [`proxy_tls`](Self::proxy_tls).
     #[must_use]
     pub fn danger_accept_invalid_certs(mut self) -> Self {
         danger_accept_invalid_certs(Arc::make_mut(&mut self.tls));
@@ -364,6 +382,11 @@ impl Connector {
             Plain::Upgrade => None,
         }
     }
+}
+
+fn offer(tls: &mut Arc<ClientConfig>, protocols: &[Protocol]) {
+    let tokens = protocols.iter().map(|protocol| protocol.alpn().to_vec());
+    Arc::make_mut(tls).alpn_protocols = tokens.collect();
 }
 
 /// Longer than it takes to resend one or two lost SYNs.

@@ -27,8 +27,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy at the scheme, the host and the port of a URI. With `https`, there is TLS to the
-    /// proxy too, with the configuration of the connector: a proxy that asks for the certificate of
-    /// the client gets it.
+    /// proxy too, with the configuration of [`Connector::proxy_tls`](super::Connector::proxy_tls).
     ///
     /// # Errors
     ///

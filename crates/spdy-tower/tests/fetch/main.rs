@@ -9,6 +9,7 @@ mod hosts;
 mod network;
 mod proof;
 mod proxies;
+mod proxy_tls;
 mod reach;
 mod retries;
 #[path = "../support/mod.rs"]

@@ -21,14 +21,14 @@ use tokio::{
 };
 use tokio_rustls::rustls::RootCertStore;
 
-use super::{Server, acceptor, fetch, router, send, tls, tls_of, trusting};
+use super::{Server, fetch, router, send, tls, tls_of, trusting};
 
 /// The heads of the requests that a proxy got.
 pub(super) type Heads = Arc<Mutex<Vec<String>>>;
 
 /// A proxy that opens a tunnel to `target` for every CONNECT that has the right password, if there
 /// is one, and answers everything else itself.
-async fn proxy(target: SocketAddr, password: Option<&'static str>) -> (Server, Heads) {
+pub(super) async fn proxy(target: SocketAddr, password: Option<&'static str>) -> (Server, Heads) {
     let heads = Heads::default();
     let seen = Arc::clone(&heads);
     let serve = move |socket, _| proxy_on(socket, target, password, Arc::clone(&seen));
@@ -75,7 +75,7 @@ pub(super) fn by(connector: Connector, proxy: Proxy) -> Client {
     Client::new(connector.proxies(move |_| Ok(Some(proxy.clone()))))
 }
 
-fn untrusting() -> Connector {
+pub(super) fn untrusting() -> Connector {
     Connector::new(trusting(RootCertStore::empty()))
 }
 
@@ -91,28 +91,6 @@ async fn requests_over_tls_go_through_a_tunnel_that_they_share() {
     let expected = "CONNECT localhost:1 HTTP/1.1\r\nhost: localhost:1\r\n\r\n";
     assert_eq!(*heads.lock().unwrap(), [expected]);
     assert_eq!(server.count(), 1);
-}
-
-#[tokio::test]
-async fn a_proxy_with_tls_is_asked_over_http1() {
-    let (server, _) = tls(&["spdy/3"]).await;
-    let heads = Heads::default();
-    let (seen, target) = (Arc::clone(&heads), server.address);
-    // It would rather speak HTTP/2.
-    let (acceptor, _) = acceptor(&["h2", "http/1.1"]);
-    let proxy = Server::new(move |socket, _| {
-        let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
-        async move {
-            let io = acceptor.accept(socket).await.unwrap();
-            assert_eq!(io.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-            proxy_on(io, target, None, seen).await;
-        }
-    })
-    .await;
-    let connector = untrusting().danger_accept_invalid_certs();
-    let client = by(connector, through(&proxy.uri("https", "/")));
-    assert_eq!(fetch(&client, "https://localhost:1/").await, "spdy/3");
-    assert_eq!(heads.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

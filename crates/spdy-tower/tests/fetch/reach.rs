@@ -173,7 +173,7 @@ async fn an_unknown_certificate_is_accepted_only_on_demand() {
 
 /// Returns a server that asks for a certificate, the roots that trust it, and the certificate that
 /// it wants.
-async fn server_that_asks_for_a_certificate()
+pub(super) async fn server_that_asks_for_a_certificate()
 -> (Server, RootCertStore, CertifiedKey<rcgen::KeyPair>) {
     let ours = generate_simple_self_signed(["client".to_owned()]).unwrap();
     let CertifiedKey { cert, signing_key } =

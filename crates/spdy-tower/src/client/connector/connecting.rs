@@ -85,7 +85,7 @@ impl Connector {
         };
         match (protocol, name) {
             (Some(protocol), _) => Ok((io, protocol)),
-            (None, Some(name)) => self.secured(io, name).await,
+            (None, Some(name)) => self.secured(io, name, origin.is_proxy()).await,
             (None, None) => Ok((io, self.plain.protocol())),
         }
     }
@@ -97,27 +97,29 @@ impl Connector {
             Some(Protocol::Http1) => {}
             Some(_) => return Err(ConnectorError::Protocol),
             None if proxy.origin.is_tls() => {
-                let mut tls = (*self.tls).clone();
+                let mut tls = (*self.proxy_tls).clone();
                 tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
                 let name = server_name(&proxy.origin)?;
                 let secured = TlsConnector::from(Arc::new(tls)).connect(name, io).await;
-                io = Box::new(secured.map_err(refused)?);
+                io = Box::new(secured.map_err(|error| refused(error, true))?);
             }
             None => {}
         }
         proxy.tunnel(io, origin).await
     }
 
-    /// Makes the TLS handshake. Returns the protocol that the server has chosen.
+    /// Makes the TLS handshake. Returns the protocol that the server or the proxy has chosen.
     async fn secured(
         &self,
         io: Box<dyn Transport>,
         name: ServerName<'static>,
+        is_proxy: bool,
     ) -> Result<Opened, ConnectorError> {
-        let io = TlsConnector::from(Arc::clone(&self.tls))
+        let tls = if is_proxy { &self.proxy_tls } else { &self.tls };
+        let io = TlsConnector::from(Arc::clone(tls))
             .connect(name, io)
             .await
-            .map_err(refused)?;
+            .map_err(|error| refused(error, is_proxy))?;
         let tls = io.get_ref().1;
         let protocol = self.chosen(tls.alpn_protocol())?;
         debug!(
@@ -233,10 +235,12 @@ async fn upgraded(transport: Box<dyn Transport>, origin: &Origin) -> io::Result<
     }
 }
 
-/// Distinguishes a server that supports no offered protocol from a server that cannot be reached.
-fn refused(error: io::Error) -> ConnectorError {
+/// Distinguishes a server that supports no offered protocol from a server that cannot be reached,
+/// and both from a proxy.
+fn refused(error: io::Error, is_proxy: bool) -> ConnectorError {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
+        _ if is_proxy => ConnectorError::ProxyTls(Arc::new(error)),
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
             ConnectorError::Protocol
         }

@@ -24,6 +24,9 @@ pub enum ConnectorError {
     /// The [proxy](Connector::proxies) opened no tunnel. Contains the status of its response, which
     /// is 407 if it wants [authorization](Proxy::authorization).
     Proxy(StatusCode),
+    /// TLS with the [proxy](Connector::proxies) failed, for which [`Connector::proxy_tls`] is the
+    /// configuration.
+    ProxyTls(Arc<io::Error>),
     /// All connections that the origin may have were in use for as long as [`Connector::timeout`].
     /// Contains their number.
     Connections(usize),
@@ -44,7 +47,9 @@ impl ConnectorError {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::Transport(error) => error.kind() == io::ErrorKind::TimedOut,
+            Self::Transport(error) | Self::ProxyTls(error) => {
+                error.kind() == io::ErrorKind::TimedOut
+            }
             Self::Http(error) => error.is_timeout(),
             Self::Connections(_) => true,
             Self::Target(_) | Self::Protocol | Self::Proxy(_) | Self::Waiting(_) => false,
@@ -87,6 +92,7 @@ impl fmt::Display for ConnectorError {
             Self::Protocol => f.write_str("no protocol in common with the origin"),
             Self::Http(_) => f.write_str("HTTP handshake with the origin failed"),
             Self::Proxy(status) => write!(f, "proxy refused the tunnel: {status}"),
+            Self::ProxyTls(_) => f.write_str("TLS with the proxy failed"),
             Self::Connections(count) => {
                 write!(f, "all {count} connections to the origin are in use")
             }
@@ -103,7 +109,7 @@ impl fmt::Display for ConnectorError {
 impl StdError for ConnectorError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Transport(error) => Some(&**error),
+            Self::Transport(error) | Self::ProxyTls(error) => Some(&**error),
             Self::Http(error) => Some(&**error),
             Self::Target(_)
             | Self::Protocol
