@@ -31,7 +31,7 @@ pub(crate) use self::{
 use crate::{
     counted::{Tcp, Wire},
     failure::{Exit, Failure},
-    flags::Reach,
+    flags::{Reach, Via},
     http2,
     offer::Offer,
     origin::Origin,
@@ -62,7 +62,7 @@ impl Connector {
         config.timeouts.close = LINGER;
         config.timeouts.linger = LINGER;
         let tls = if has_tls {
-            tls::config(reach)?
+            tls::config(reach.trust())?
         } else {
             tls::without_roots()
         };
@@ -92,13 +92,20 @@ impl Connector {
         })
     }
 
-    /// Sets the proxies. Without this call there are none.
-    pub(crate) fn through(mut self, proxies: Proxies) -> Self {
-        let proxies = Arc::new(proxies);
+    /// Sets the proxies. Without this call there are none. Root certificates for them are loaded
+    /// only if there is one with https.
+    pub(crate) fn through(mut self, via: &Via) -> Result<Self, Failure> {
+        let proxies = Arc::new(Proxies::new(via));
+        let tls = if proxies.have_tls() {
+            tls::config(via.trust())?
+        } else {
+            tls::without_roots()
+        };
         let chosen = Arc::clone(&proxies);
-        self.connector = self.connector.proxies(move |url| chosen.of(url));
+        let connector = self.connector.proxy_tls(tls);
+        self.connector = connector.proxies(move |url| chosen.of(url));
         self.proxies = Some(proxies);
-        self
+        Ok(self)
     }
 
     /// Returns whether requests for a URL go through a proxy.

@@ -23,6 +23,7 @@ use super::{
     origin::Url,
     proxies::Chosen,
     route::Route,
+    tls::Trust,
 };
 
 /// A command-line client for SPDY/2, SPDY/3 and SPDY/3.1.
@@ -89,8 +90,8 @@ const SECRETS: [&str; 3] = ["--user ", "--proxy-user ", "--header "];
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Get(Box<Get>),
-    Ping(Ping),
-    Load(Load),
+    Ping(Box<Ping>),
+    Load(Box<Load>),
     Inspect(Inspect),
 }
 
@@ -462,24 +463,21 @@ pub(crate) struct Reach {
     #[arg(long)]
     pub(crate) upgrade: bool,
 
-    /// Accept any certificate of the server, and of a proxy with https://
+    /// Accept any certificate of the server
     #[arg(long, short = 'k')]
-    pub(crate) insecure: bool,
+    insecure: bool,
 
-    /// Trust only the certificates in this PEM file, instead of those of the system, also for a
-    /// proxy with https://
+    /// Trust only the certificates in this PEM file, instead of those of the system
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    pub(crate) cacert: Option<PathBuf>,
+    cacert: Option<PathBuf>,
 
     /// Certificate of the client: a PEM file with its chain, and the key unless --key names it
-    ///
-    /// A proxy with https:// gets it too, if it asks for one.
     #[arg(short = 'E', long, value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
+    cert: Option<PathBuf>,
 
     /// Private key of the client: a PEM file
     #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
+    key: Option<PathBuf>,
 
     /// Timeout for opening a connection, for example 10, 1.5s or 2m
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::time)]
@@ -532,6 +530,24 @@ pub(crate) struct Via {
     #[arg(short = 'p', long)]
     pub(crate) proxytunnel: bool,
 
+    /// Accept any certificate of a proxy with https://
+    #[arg(long)]
+    proxy_insecure: bool,
+
+    /// Trust only the certificates in this PEM file for a proxy with https://, instead of those of
+    /// the system
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_insecure")]
+    proxy_cacert: Option<PathBuf>,
+
+    /// Certificate of the client for a proxy with https://: a PEM file with its chain, and the key
+    /// unless --proxy-key names it
+    #[arg(long, value_name = "FILE")]
+    proxy_cert: Option<PathBuf>,
+
+    /// Private key of the client for a proxy with https://: a PEM file
+    #[arg(long, value_name = "FILE", requires = "proxy_cert")]
+    proxy_key: Option<PathBuf>,
+
     /// Use no proxy for these hosts, instead of those in NO_PROXY
     ///
     /// The list is separated by commas. An entry is a domain with all its subdomains, an IP
@@ -551,10 +567,36 @@ impl Reach {
         }
     }
 
+    /// Returns what is trusted of servers.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            accepts_any: self.insecure,
+            roots: self.cacert.as_deref(),
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            roots_flag: "--cacert",
+            key_flag: "--key",
+        }
+    }
+
     /// Returns the routes of `--resolve` and `--connect-to`.
     pub(crate) fn routes(&self) -> Arc<[Route]> {
         let routes = self.resolve.iter().chain(&self.connect_to);
         routes.cloned().collect()
+    }
+}
+
+impl Via {
+    /// Returns what is trusted of proxies.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            accepts_any: self.proxy_insecure,
+            roots: self.proxy_cacert.as_deref(),
+            cert: self.proxy_cert.as_deref(),
+            key: self.proxy_key.as_deref(),
+            roots_flag: "--proxy-cacert",
+            key_flag: "--proxy-key",
+        }
     }
 }
 
@@ -646,6 +688,8 @@ mod tests {
             "spdy get -H nothing http://a/",
             "spdy get -X CONNECT http://a/",
             "spdy get --insecure --cacert f https://a/",
+            "spdy get --proxy-insecure --proxy-cacert f https://a/",
+            "spdy get --proxy-key f https://a/",
             "spdy get -x socks5://a.test http://a/",
             "spdy load -x http://a.test http://a/",
             "spdy ping -n 0 http://a/",

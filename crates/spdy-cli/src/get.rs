@@ -36,7 +36,6 @@ use crate::{
     flags::Get,
     interrupt::{Interrupt, Last, TIMED_OUT},
     origin::{Origin, Url},
-    proxies::Proxies,
 };
 
 /// The byte at which a download begins.
@@ -97,12 +96,10 @@ impl Work {
         // The client would make a tunnel for that in any case, and another connection before it.
         get.via.proxytunnel |= get.sent.has_host();
         // A redirect can lead to https.
-        let proxies = Proxies::new(&get.via);
         let has_tls = get.location || urls.iter().any(|url| url.origin.is_tls);
-        let has_tls = has_tls || proxies.have_tls();
         let connector = Connector::new(get.offer()?, &get.reach, has_tls)?
             .windows(STREAM_WINDOW, SESSION_WINDOW)
-            .through(proxies);
+            .through(&get.via)?;
         let has_files = files.iter().any(Option::is_some) || get.sent.upload_file.is_some();
         Ok(Self {
             progress: Progress::new(has_files && !get.reach.verbose && !get.received.silent),

@@ -35,8 +35,8 @@ use self::{
 fn main() -> ExitCode {
     let outcome = match Flags::from_command_line() {
         Command::Get(get) => on_runtime(1, get::run(*get)),
-        Command::Ping(ping) => on_runtime(1, ping::run(ping)),
-        Command::Load(load) => on_runtime(load.threads.get().into(), load::run(load)),
+        Command::Ping(ping) => on_runtime(1, ping::run(*ping)),
+        Command::Load(load) => on_runtime(load.threads.get().into(), load::run(*load)),
         Command::Inspect(inspect) => inspect::run(&inspect),
     };
     outcome.unwrap_or_else(|failure| failure.report()).into()

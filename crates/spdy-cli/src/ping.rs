@@ -11,20 +11,17 @@ use crate::{
     flags::Ping,
     interrupt::Interrupt,
     offer::Offer,
-    proxies::Proxies,
 };
 
 pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen();
     let url = ping.reach.reached(&ping.url);
     let origin = &url.origin;
-    let proxies = Proxies::new(&ping.via);
-    let has_tls = origin.is_tls || proxies.have_tls();
     let offer = Offer {
         cure: "PING is a frame of SPDY, so try a server that has it, or leave out --version",
         ..ping.reach.spdy()?
     };
-    let connector = Connector::new(offer, &ping.reach, has_tls)?.through(proxies);
+    let connector = Connector::new(offer, &ping.reach, origin.is_tls)?.through(&ping.via)?;
     let connected = tokio::select! {
         connected = connector.connect(origin) => connected,
         () = interrupt.heard() => Err(interrupted()),

@@ -1,4 +1,5 @@
-//! TLS configurations: which server certificates the client trusts, and which one it has.
+//! TLS configurations: which certificates the client trusts, of servers or of proxies, and which
+//! one it has for them.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,34 +13,45 @@ use rustls::{
 };
 use spdy_tower::client::danger_accept_invalid_certs;
 
-use crate::{
-    failure::{Exit, Failure},
-    flags::Reach,
-};
+use crate::failure::{Exit, Failure};
 
-/// Returns a configuration without ALPN.
-///
-/// The client trusts the certificates in the file `--cacert`, or by default those of the system.
-/// With `--insecure` it accepts any certificate. It has the certificate of `--cert`. The secrets of
-/// its connections are appended to the file that the environment variable SSLKEYLOGFILE names.
-pub(crate) fn config(reach: &Reach) -> Result<ClientConfig, Failure> {
-    let roots = match &reach.cacert {
-        _ if reach.insecure => RootCertStore::empty(),
+/// What the flags say of certificates, for servers or for proxies.
+#[derive(Clone, Copy)]
+pub(crate) struct Trust<'a> {
+    /// Whether any certificate is accepted.
+    pub(crate) accepts_any: bool,
+    /// The file of those that are trusted, instead of those of the system.
+    pub(crate) roots: Option<&'a Path>,
+    /// The file with the certificate of the client.
+    pub(crate) cert: Option<&'a Path>,
+    /// The file with its key, unless that is in the same one.
+    pub(crate) key: Option<&'a Path>,
+    /// The flag that names a file of roots.
+    pub(crate) roots_flag: &'static str,
+    /// The flag that names the file with the key.
+    pub(crate) key_flag: &'static str,
+}
+
+/// Returns a configuration without ALPN. The secrets of its connections are appended to the file
+/// that the environment variable SSLKEYLOGFILE names.
+pub(crate) fn config(trust: Trust<'_>) -> Result<ClientConfig, Failure> {
+    let roots = match trust.roots {
+        _ if trust.accepts_any => RootCertStore::empty(),
         Some(path) => roots_of(path)?,
-        None => roots_of_the_system()?,
+        None => roots_of_the_system(trust.roots_flag)?,
     };
     let builder = builder().with_root_certificates(roots);
-    let mut config = match &reach.cert {
+    let mut config = match trust.cert {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let key_path = reach.key.as_ref().unwrap_or(path);
+            let key = key_of(trust.key.unwrap_or(path), trust.key_flag)?;
             let unfit = |error| Failure::local(cannot_use(path), &error);
             builder
-                .with_client_auth_cert(certificates_of(path)?, key_of(key_path)?)
+                .with_client_auth_cert(certificates_of(path)?, key)
                 .map_err(unfit)?
         }
     };
-    if reach.insecure {
+    if trust.accepts_any {
         danger_accept_invalid_certs(&mut config);
     }
     config.key_log = Arc::new(KeyLogFile::new());
@@ -81,10 +93,10 @@ fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure>
     Ok(certificates)
 }
 
-fn key_of(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+fn key_of(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, Failure> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
         pem::Error::NoItemsFound => {
-            let message = format!("no private key found in {}: use --key", path.display());
+            let message = format!("no private key found in {}: use {flag}", path.display());
             Failure::new(Exit::Local, message)
         }
         error => invalid(format!("cannot use the key in {}", path.display()), &error),
@@ -111,14 +123,12 @@ fn cannot_use(path: &Path) -> String {
 ///
 /// Many systems have some certificates that cannot be parsed. Those are skipped, and only a system
 /// without any valid certificate is an error.
-fn roots_of_the_system() -> Result<RootCertStore, Failure> {
+fn roots_of_the_system(flag: &str) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(Failure::new(
-            Exit::Local,
-            "no root certificates found on this system: use --cacert",
-        ));
+        let message = format!("no root certificates found on this system: use {flag}");
+        return Err(Failure::new(Exit::Local, message));
     }
     Ok(roots)
 }

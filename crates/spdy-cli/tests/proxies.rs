@@ -3,45 +3,85 @@
 mod common;
 
 use std::{
+    fs,
     net::SocketAddr,
     process::Output,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{Router, extract::Request, routing::any};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    io::{
+        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+        copy_bidirectional,
+    },
     net::{TcpListener, TcpStream},
     task::spawn_blocking,
 };
+use tokio_rustls::TlsAcceptor;
 
-use self::common::{PROTOCOLS, Ran, Running, Site, tool};
+use self::common::{PROTOCOLS, Ran, Running, Site, directory, tls, tool};
 
 /// A proxy, and the heads of the requests that it got.
 struct Proxy {
+    scheme: &'static str,
     address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+    heads: Heads,
 }
+
+type Heads = Arc<Mutex<Vec<String>>>;
 
 impl Proxy {
     /// A proxy that answers with this status, or else opens a tunnel for CONNECT to where that
     /// says, and sends on everything else to the host of the URI.
     async fn start(status: Option<&'static str>) -> Self {
+        Self::on("http", move |io, seen| serve(io, status, seen)).await
+    }
+
+    /// A proxy that opens tunnels and sends requests on as well, over TLS.
+    async fn tls(acceptor: TlsAcceptor) -> Self {
+        let serve = move |io, seen| {
+            let accepting = acceptor.accept(io);
+            async move {
+                // A client that does not trust it leaves.
+                if let Ok(io) = accepting.await {
+                    serve(io, None, seen).await;
+                }
+            }
+        };
+        Self::on("https", serve).await
+    }
+
+    async fn on<F: Future<Output = ()> + Send + 'static>(
+        scheme: &'static str,
+        serve: impl Fn(TcpStream, Heads) -> F + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let heads = Arc::<Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&heads);
+        let heads = Heads::default();
+        let connections = Arc::<AtomicUsize>::default();
+        let (count, seen) = (Arc::clone(&connections), Arc::clone(&heads));
         tokio::spawn(async move {
             loop {
                 let (io, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(io, status, Arc::clone(&seen)));
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(io, Arc::clone(&seen)));
             }
         });
-        Self { address, heads }
+        Self {
+            scheme,
+            address,
+            connections,
+            heads,
+        }
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Returns the heads, and forgets them.
@@ -50,7 +90,10 @@ impl Proxy {
     }
 }
 
-async fn serve(io: TcpStream, status: Option<&str>, heads: Arc<Mutex<Vec<String>>>) {
+async fn serve<IO>(io: IO, status: Option<&str>, heads: Heads)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut io = BufReader::new(io);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -77,6 +120,7 @@ async fn serve(io: TcpStream, status: Option<&str>, heads: Arc<Mutex<Vec<String>
     } else {
         server.write_all(head.as_bytes()).await.unwrap();
     }
+    io.flush().await.unwrap();
     _ = copy_bidirectional(&mut io, &mut server).await;
 }
 
@@ -146,12 +190,48 @@ async fn a_request_with_a_host_of_its_own_goes_through_a_tunnel() {
         let words = [&["get"], protocol, &words, &[&url, &url]].concat();
         assert_eq!(run(&words).await.success(), "b.testb.test");
         assert_eq!(proxy.heads(), [&*connect], "{protocol:?}");
+        assert_eq!(proxy.connections.swap(0, Ordering::Relaxed), 1);
     }
     // What takes the field away is no host.
     let words = ["get", "--http1", "-H", "Host:", "-x", &proxy.url(), &url];
     assert_eq!(run(&words).await.success(), address.to_string());
     let line = format!("GET {url} HTTP/1.1\r\n");
     assert!(proxy.heads()[0].starts_with(&line));
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// As with curl, the flags for the certificate of the server say nothing about that of a proxy.
+#[tokio::test]
+async fn a_proxy_with_tls_is_trusted_by_flags_of_its_own() {
+    let (server, url) = start().await;
+    let (acceptor, pem) = tls(&[]);
+    let proxy = Proxy::tls(acceptor).await;
+    let cacert = format!("{}/cacert", directory("proxies-cacert"));
+    fs::write(&cacert, pem).unwrap();
+    // A system may have no certificates at all.
+    let other = format!("{}/cacert", directory("proxies-other"));
+    fs::write(&other, tls(&[]).1).unwrap();
+    let at = proxy.url();
+    for protocol in PROTOCOLS {
+        for trust in [&["--proxy-insecure"][..], &["--proxy-cacert", &cacert]] {
+            let words = [&["get"], protocol, trust, &["-x", &at, &url]].concat();
+            assert_eq!(run(&words).await.success(), "here\n");
+            assert_eq!(proxy.heads().len(), 1);
+        }
+        for trust in [&[][..], &["-k"], &["--cacert", &cacert]] {
+            let others = ["--proxy-cacert", &other, "-x", &at, &url];
+            let ran = run(&[&["get"], protocol, trust, &others].concat()).await;
+            let why = format!(
+                "through the proxy {at}: TLS with the proxy failed: invalid peer certificate: \
+                 BadSignature: trust it by --proxy-cacert FILE, or accept any certificate by \
+                 --proxy-insecure"
+            );
+            assert!(ran.failure(3).ends_with(&why), "{ran:?}");
+            assert!(proxy.heads().is_empty());
+        }
+    }
+    let words = ["ping", "-n", "1", "--proxy-insecure", "-x", &at, &url];
+    assert!(run(&words).await.success().contains("1 round trips"));
     assert_eq!(server.end().await.cut, 0);
 }
 
@@ -168,6 +248,26 @@ async fn tls_goes_through_a_tunnel() {
         let text = run(&[&["get"], protocol, &words].concat()).await.success();
         assert_eq!(text.len(), 100);
         assert!(proxy.heads()[0].starts_with(&format!("CONNECT {host} HTTP/1.1\r\n")));
+    }
+    // A proxy with TLS is trusted apart from the server, and the server apart from it.
+    let (acceptor, pem) = tls(&[]);
+    let proxy = Proxy::tls(acceptor).await;
+    let of_proxy = format!("{}/cacert", directory("proxies-both"));
+    fs::write(&of_proxy, pem).unwrap();
+    let trusting = |server, at| ["--cacert", server, "--proxy-cacert", at];
+    for (trust, cure) in [
+        (trusting(&site.cacert, &of_proxy), None),
+        (trusting(&of_proxy, &of_proxy), Some("trust it by --cacert")),
+        (
+            trusting(&site.cacert, &site.cacert),
+            Some("trust it by --proxy-cacert"),
+        ),
+    ] {
+        let ran = run(&[&["get"], &trust[..], &["-x", &proxy.url(), &url]].concat()).await;
+        match cure {
+            None => assert_eq!(ran.success().len(), 100),
+            Some(cure) => assert!(ran.failure(3).contains(cure), "{ran:?}"),
+        }
     }
     spawn_blocking(move || drop(site)).await.unwrap();
 }

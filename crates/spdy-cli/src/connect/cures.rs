@@ -17,7 +17,11 @@ use crate::{
 pub(super) fn again(error: &ConnectorError) -> Again {
     let mut causes = iter::successors(Some(error as &(dyn Error + 'static)), |&it| it.source());
     match error {
-        ConnectorError::Transport(_) if causes.all(|cause| !is_certificate(cause)) => Again::Safely,
+        ConnectorError::Transport(_) | ConnectorError::ProxyTls(_)
+            if causes.all(|cause| !is_certificate(cause)) =>
+        {
+            Again::Safely
+        }
         // The proxy may reach the server later.
         ConnectorError::Proxy(status) if status.is_server_error() => Again::Safely,
         _ => Again::Never,
@@ -61,21 +65,47 @@ fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref() {
         Some(ConnectorError::Proxy(status)) => return Some(proxies::cure(*status)),
         Some(ConnectorError::Target(InvalidTarget::Proxy)) => return Some(proxies::UNSUPPORTED),
+        Some(ConnectorError::ProxyTls(error)) => return cure_of_tls(tls_error(&**error)?, &PROXY),
         _ => {}
     }
-    match tls_error(error)? {
+    cure_of_tls(tls_error(error)?, &SERVER)
+}
+
+/// What to do about TLS with a server or a proxy.
+struct Cures {
+    untrusted: &'static str,
+    named: &'static str,
+    unfit: &'static str,
+    foreign: &'static str,
+}
+
+const SERVER: Cures = Cures {
+    untrusted: "trust it by --cacert FILE, or accept any certificate by --insecure",
+    named: "use a name of the certificate in the URL, and --connect-to for the address",
+    unfit: "accept any certificate by --insecure",
+    foreign: "it does not speak TLS there: try http://",
+};
+
+const PROXY: Cures = Cures {
+    untrusted: "trust it by --proxy-cacert FILE, or accept any certificate by --proxy-insecure",
+    named: "use a name of the certificate in --proxy, and --connect-to for the address",
+    unfit: "accept any certificate by --proxy-insecure",
+    foreign: "it does not speak TLS there: try http:// in --proxy",
+};
+
+fn cure_of_tls(error: &rustls::Error, cures: &Cures) -> Option<&'static str> {
+    match error {
         rustls::Error::InvalidCertificate(reason) => Some(match reason {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "trust it by --cacert FILE, or accept any certificate by --insecure"
-            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => cures.untrusted,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "use a name of the certificate in the URL, and --connect-to for the address"
+                cures.named
             }
-            _ => "accept any certificate by --insecure",
+            _ => cures.unfit,
         }),
-        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS there: try http://"),
+        rustls::Error::InvalidMessage(_) => Some(cures.foreign),
+        // In TLS 1.3 this comes after the handshake, from either of them.
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            Some("give a certificate by --cert")
+            Some("give a certificate by --cert, or to a proxy by --proxy-cert")
         }
         _ => None,
     }
@@ -97,7 +127,7 @@ mod tests {
     fn a_cure_is_found_below_other_errors() {
         let missing = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
         let error = ConnectorError::from(io::Error::other(missing));
-        assert!(cured(&error).ends_with(": give a certificate by --cert"));
+        assert!(cured(&error).contains(": give a certificate by --cert"));
         let error = ConnectorError::from(io::Error::other("no cure"));
         assert!(cured(&error).ends_with("failed: no cure"));
     }
