@@ -319,9 +319,9 @@ impl Connector {
     /// `NO_PROXY`, or the same names in lower case. See
     /// [`proxies`](Self::proxies). The variables are read now, and not again.
     ///
-    /// A user name and a password in the URI of a proxy are sent to it. A variable that is no URI
-    /// is ignored, and all are in a CGI program, whose client could set one. With a SOCKS proxy
-    /// requests fail with [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy). [`NoProxy`]
+    /// A user name and a password in the URI of a proxy are sent to it. A variable that is empty or
+    /// no URI is ignored, and all are in a CGI program, whose client could set one. With a SOCKS
+    /// proxy requests fail with [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy). [`NoProxy`]
     /// documents `NO_PROXY`. Without a port in its URI a proxy has port 80, or 443.
     ///
     /// [`NoProxy`]: super::NoProxy

@@ -8,7 +8,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 ///
 /// Its entries are separated by commas or spaces. Each is a domain, which stands for its subdomains
 /// too, an IP address, a network such as `10.0.0.0/8`, or `*` for every host. An entry with a port,
-/// such as `a.test:8443` or `[::1]:8443`, is for that port alone.
+/// such as `a.test:8443` or `[::1]:8443`, is for that port alone. A dot at the end of a domain,
+/// in the list or in a URI, is ignored.
 ///
 /// ```
 /// use http::Uri;
@@ -33,6 +34,7 @@ impl NoProxy {
         let entries = list.split(|letter: char| letter == ',' || letter.is_whitespace());
         let (mut hosts, mut by_port) = (String::new(), Vec::new());
         for (host, port) in entries.map(split) {
+            let host = without_dot(host);
             match port {
                 Some(port) => by_port.push((port, except(host))),
                 None => hosts = [&hosts, ",", host].concat(),
@@ -53,8 +55,17 @@ impl NoProxy {
         let port = uri.port_u16().unwrap_or(usual);
         let of_port = self.by_port.iter().filter(|(its, _)| *its == port);
         let mut matchers = of_port.map(|(_, matcher)| matcher).chain([&self.anywhere]);
-        matchers.any(|matcher| matcher.intercept(uri).is_none())
+        let host = uri.host().map(without_dot);
+        let Some(Ok(bare)) = host.map(|host| format!("http://{host}/").parse()) else {
+            return false;
+        };
+        matchers.any(|matcher| matcher.intercept(&bare).is_none())
     }
+}
+
+/// The dot at the end of a domain only says that it is a whole one.
+fn without_dot(domain: &str) -> &str {
+    domain.strip_suffix('.').unwrap_or(domain)
 }
 
 /// Returns a matcher that has a proxy for every host but these.
@@ -100,6 +111,13 @@ mod tests {
             ("::1", "http://[::1]/", true),
             ("[::1]", "http://[::1]:1/", true),
             ("fe80::/10", "http://[fe80::1]/", true),
+            // Dots.
+            ("a.test", "http://a.test./", true),
+            ("a.test.", "http://www.a.test/", true),
+            ("a.test.:8443", "https://a.test.:8443/", true),
+            ("a.test.", "http://nota.test./", false),
+            ("127.0.0.1.", "http://127.0.0.1/", true),
+            (".", "http://a.test/", false),
             // Ports.
             ("a.test:8443", "https://a.test:8443/", true),
             ("a.test:8443", "https://www.a.test:8443/", true),

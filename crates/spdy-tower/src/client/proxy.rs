@@ -138,10 +138,25 @@ type Choose = dyn Fn(&Uri) -> Result<Option<Proxy>, ConnectorError> + Send + Syn
 impl Proxies {
     #[cfg(feature = "proxy")]
     pub(super) fn from_env() -> Self {
-        let matcher = Matcher::from_env();
-        let names = ["NO_PROXY", "no_proxy"];
-        let list = names.iter().find_map(|name| std::env::var(name).ok());
-        let without = NoProxy::new(&list.unwrap_or_default());
+        Self::of_variables(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
+    #[cfg(feature = "proxy")]
+    fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        // A CGI program has this one, and fields of its client in others.
+        let is_cgi = variable("REQUEST_METHOD").is_some();
+        // As in curl, an empty variable counts as missing.
+        let first = |names: [&str; 2]| {
+            let mut values = names.into_iter().filter_map(&variable);
+            let first = values.find(|value| !value.is_empty() && !is_cgi);
+            first.unwrap_or_default()
+        };
+        let matcher = Matcher::builder()
+            .http(first(["HTTP_PROXY", "http_proxy"]))
+            .https(first(["HTTPS_PROXY", "https_proxy"]))
+            .all(first(["ALL_PROXY", "all_proxy"]))
+            .build();
+        let without = NoProxy::new(&first(["NO_PROXY", "no_proxy"]));
         Self(Arc::new(move |uri| {
             if without.contains(uri) {
                 return Ok(None);
@@ -164,4 +179,47 @@ pub(super) enum Route {
     Direct(Origin),
     /// To a proxy, which sends it on.
     Forwarded(Proxy),
+}
+
+#[cfg(all(test, feature = "proxy"))]
+mod tests {
+    use super::*;
+
+    /// Returns the proxy for a URI, as text.
+    fn of(variables: &[(&str, &str)], uri: &'static str) -> String {
+        let Proxies(choose) = Proxies::of_variables(|name| {
+            let mut found = variables.iter().filter(|(its, _)| *its == name);
+            found.next().map(|(_, value)| (*value).to_owned())
+        });
+        let found = choose(&Uri::from_static(uri)).unwrap();
+        found.map_or_else(String::new, |proxy| proxy.to_string())
+    }
+
+    #[test]
+    fn an_empty_variable_hides_no_other_one() {
+        let (http, https) = ("http://a.test/", "https://a.test/");
+        for (variables, on_http, on_https) in [
+            (&[][..], "", ""),
+            (&[("HTTPS_PROXY", ""), ("https_proxy", "x")], "", "x"),
+            (&[("HTTP_PROXY", ""), ("http_proxy", "x")], "x", ""),
+            (&[("ALL_PROXY", ""), ("all_proxy", "x")], "x", "x"),
+            (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "x")], "x", "x"),
+            (&[("HTTP_PROXY", "x"), ("http_proxy", "y")], "x", ""),
+            (&[("ALL_PROXY", "x"), ("no_proxy", "a.test")], "", ""),
+            (
+                &[("ALL_PROXY", "x"), ("NO_PROXY", ""), ("no_proxy", "*")],
+                "",
+                "",
+            ),
+            (&[("ALL_PROXY", "x"), ("REQUEST_METHOD", "")], "", ""),
+        ] {
+            for (uri, expected) in [(http, on_http), (https, on_https)] {
+                let expected = match expected {
+                    "" => String::new(),
+                    host => format!("http://{host}:80"),
+                };
+                assert_eq!(of(variables, uri), expected, "{variables:?} {uri}");
+            }
+        }
+    }
 }
