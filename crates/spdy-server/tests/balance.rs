@@ -4,7 +4,7 @@
 mod common;
 
 use std::{
-    io::{BufReader, Read, Write},
+    io::{BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     thread::{self, sleep},
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use self::common::program::{LONG, Program, ask, command, head};
+use self::common::program::{LONG, Program, ask, command, get_page, head};
 
 /// An address of an application, which refuses connections until it is opened.
 struct Place(Socket);
@@ -65,16 +65,7 @@ fn get(program: &Program) -> String {
 }
 
 fn page(program: &Program, path: &str) -> String {
-    let mut io = TcpStream::connect(program.address(2)).unwrap();
-    io.set_read_timeout(Some(LONG)).unwrap();
-    write!(
-        io,
-        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    io.read_to_string(&mut answer).unwrap();
-    answer
+    get_page(program.address(2), path)
 }
 
 /// Waits until this is so, and does it again and again meanwhile.

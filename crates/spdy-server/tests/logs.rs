@@ -4,7 +4,6 @@ mod common;
 
 use std::{
     fs,
-    io::{Read, Write},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -19,6 +18,7 @@ use spdy_server::{
     AccessLog, Config, RequestId, RequestIds, Timeouts, Version,
     app::{Proxy, proxy},
 };
+use spdy_tests::vacant::Vacant;
 use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use self::common::{
-    program::{LONG, Program, command},
+    program::{LONG, Program, command, get_page, get_page_with},
     server::{Running, plain},
 };
 
@@ -51,16 +51,6 @@ fn lines(path: &Path, number: usize) -> Vec<String> {
     }
 }
 
-fn get_page(address: &str, path: &str, fields: &str) -> String {
-    let mut io = std::net::TcpStream::connect(address).unwrap();
-    io.set_read_timeout(Some(LONG)).unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
-    io.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    io.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 fn object(line: &str) -> Value {
     let value: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
     assert!(value.is_object(), "{line}");
@@ -80,7 +70,7 @@ fn both_logs_are_objects_of_json() {
     let flags = ["--log-format", "json", "--request-id", "make"];
     let to_log = ["--access-log", log.to_str().unwrap()];
     let program = Program::plain(&[&flags[..], &to_log].concat());
-    let answer = get_page(
+    let answer = get_page_with(
         program.address(1),
         "/hello?a=%22",
         "user-agent: \"caf\u{e9}\"\\\r\nreferer: http://b/\r\n",
@@ -266,7 +256,7 @@ async fn the_application_behind_the_proxy_gets_the_id() {
     let front = start(RequestIds::Make, &log, proxy(Proxy::new(upstream))).await;
     let address = front.address.to_string();
     let asked = tokio::task::spawn_blocking(move || {
-        ["", "connection: x-request-id\r\n"].map(|fields| get_page(&address, "/", fields))
+        ["", "connection: x-request-id\r\n"].map(|fields| get_page_with(&*address, "/", fields))
     });
     for answer in asked.await.unwrap() {
         let id = field(&answer, "x-request-id").unwrap();
@@ -278,9 +268,8 @@ async fn the_application_behind_the_proxy_gets_the_id() {
 #[test]
 fn what_is_logged_for_a_request_has_its_id() {
     for (format, before) in [("text", "request{id="), ("json", "\"id\":\"")] {
-        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = format!("http://{}", unused.local_addr().unwrap());
-        drop(unused);
+        let vacant = Vacant::take();
+        let upstream = format!("http://{}", vacant.address());
         let flags = [
             "--proxy",
             &upstream,
@@ -290,7 +279,7 @@ fn what_is_logged_for_a_request_has_its_id() {
             "make",
         ];
         let program = Program::plain(&[&flags[..], &["--log-format", format]].concat());
-        let answer = get_page(program.address(1), "/", "");
+        let answer = get_page(program.address(1), "/");
         let id = field(&answer, "x-request-id").unwrap();
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
         program.until_it_says(&format!("{before}{id}"));

@@ -22,7 +22,7 @@ use spdy_server::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::common::{
-    program::{LONG, Program, ask, command, head},
+    program::{LONG, Program, ask, command, get_page_with, head},
     server::{Running, connect, connect_with, http1, http2, loopback, plain, spdy, tls},
 };
 
@@ -35,16 +35,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn get_page(address: &str, path: &str) -> String {
-    let mut io = TcpStream::connect(address).unwrap();
-    io.set_read_timeout(Some(LONG)).unwrap();
-    write!(
-        io,
-        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nuser-agent: me \"x\"\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    io.read_to_string(&mut answer).unwrap();
-    answer
+    get_page_with(address, path, "user-agent: me \"x\"\r\n")
 }
 
 /// Waits until `found` returns a value.

@@ -25,6 +25,7 @@ use spdy_server::{
     Address, Bind, Config, ConnectionInfo, Server, Timeouts, Version,
     app::{Proxy, proxy},
 };
+use spdy_tests::vacant::Vacant;
 use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -109,15 +110,6 @@ fn head(method: &str, path: &str) -> HeaderBlock {
         (":scheme", "http"),
     ])
     .unwrap()
-}
-
-/// Returns a port without a listener.
-async fn unused_address() -> SocketAddr {
-    TcpListener::bind(loopback())
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 #[tokio::test]
@@ -270,7 +262,8 @@ async fn connect_is_not_passed_on() {
 
 #[tokio::test]
 async fn without_an_application_there_is_a_page_that_says_so() {
-    let address = unused_address().await;
+    let vacant = Vacant::take();
+    let address = vacant.address();
     for scheme in ["http", "h2"] {
         let upstream = format!("{scheme}://{address}");
         let front = front(&upstream, plain(Timeouts::default()), |_| {}).await;

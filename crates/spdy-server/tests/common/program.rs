@@ -1,8 +1,8 @@
 //! The running program.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle, panicking, sleep},
@@ -157,6 +157,22 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 
 pub(crate) fn ask(io: &mut TcpStream, path: &str) {
     write!(io, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+}
+
+/// Returns the whole response over a new connection.
+pub(crate) fn get_page(address: impl ToSocketAddrs, path: &str) -> String {
+    get_page_with(address, path, "")
+}
+
+/// Does the same with lines of further fields.
+pub(crate) fn get_page_with(address: impl ToSocketAddrs, path: &str, fields: &str) -> String {
+    let mut io = TcpStream::connect(address).unwrap();
+    io.set_read_timeout(Some(LONG)).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
+    io.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Reads the head of a response.

@@ -219,6 +219,7 @@ async fn a_client_of_http_1_that_reads_on_in_time_gets_all_while_the_server_drai
         unread.served.await.unwrap().unwrap();
     }
 }
+
 #[tokio::test(start_paused = true)]
 async fn a_client_of_spdy_that_reads_on_in_time_gets_all_while_the_server_drains() {
     for (version, id) in [

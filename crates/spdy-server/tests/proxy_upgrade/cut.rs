@@ -1,6 +1,6 @@
 //! Tunnels of which one side breaks off. The other one never takes what came for the whole.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use spdy_server::app::{Proxy, proxy};
@@ -10,12 +10,12 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, client::TlsStream};
 
 use super::{
     SWITCHED, WEBSOCKET, application, ask, before,
     common::server::{LONG, Running, connect, loopback, plain, tls},
-    head,
+    front, head,
 };
 
 /// Reads to the end, and returns how many bytes came and how the end looked.
@@ -40,21 +40,21 @@ async fn part_and_reset(mut io: TcpStream, length: usize) {
     io.set_zero_linger().unwrap();
 }
 
-#[tokio::test]
-async fn an_application_that_breaks_off_does_not_look_whole() {
-    let address = application(async |_, mut io: TcpStream| {
+/// Starts an application that switches, and breaks off after a part.
+async fn breaking_off() -> SocketAddr {
+    application(async |_, mut io: TcpStream| {
         io.write_all(SWITCHED.as_bytes()).await.unwrap();
         part_and_reset(io, 10).await;
     })
-    .await;
-    let front = before(address).await;
-    let (mut io, _) = ask(&front, WEBSOCKET).await;
-    assert_cut(10, rest(&mut io).await);
+    .await
 }
 
-#[tokio::test]
-async fn a_client_that_breaks_off_does_not_look_whole() {
-    let (tell, mut told) = mpsc::unbounded_channel();
+/// Starts an application that switches, and tells how much arrives there, and with which end.
+async fn hearing() -> (
+    SocketAddr,
+    mpsc::UnboundedReceiver<(usize, io::Result<usize>)>,
+) {
+    let (tell, told) = mpsc::unbounded_channel();
     let address = application(move |_, mut io: TcpStream| {
         let tell = tell.clone();
         async move {
@@ -63,6 +63,30 @@ async fn a_client_that_breaks_off_does_not_look_whole() {
         }
     })
     .await;
+    (address, told)
+}
+
+/// Starts a proxy that has TLS for an application, and switches there.
+async fn ask_over_tls(test: &str, application: SocketAddr) -> (Running, TlsStream<TcpStream>) {
+    let (config, roots) = tls(test);
+    let front = front(&format!("http://{application}"), config, |_| {}).await;
+    let mut io = connect(front.address, roots, &["http/1.1"]).await;
+    let request = format!("GET /chat HTTP/1.1\r\nhost: a.test\r\n{WEBSOCKET}\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    head(&mut io).await.unwrap();
+    (front, io)
+}
+
+#[tokio::test]
+async fn an_application_that_breaks_off_does_not_look_whole() {
+    let front = before(breaking_off().await).await;
+    let (mut io, _) = ask(&front, WEBSOCKET).await;
+    assert_cut(10, rest(&mut io).await);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_does_not_look_whole() {
+    let (address, mut told) = hearing().await;
     let front = before(address).await;
     let (io, _) = ask(&front, WEBSOCKET).await;
     part_and_reset(io, 10).await;
@@ -71,22 +95,8 @@ async fn a_client_that_breaks_off_does_not_look_whole() {
 
 #[tokio::test]
 async fn a_client_over_tls_whose_end_is_not_announced_does_not_look_whole() {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let address = application(move |_, mut io: TcpStream| {
-        let tell = tell.clone();
-        async move {
-            io.write_all(SWITCHED.as_bytes()).await.unwrap();
-            tell.send(rest(&mut io).await).unwrap();
-        }
-    })
-    .await;
-    let (config, roots) = tls("proxy-cut-client");
-    let upstream = format!("http://{address}").parse().unwrap();
-    let front = Running::start(config, proxy(Proxy::new(upstream))).await;
-    let mut io = connect(front.address, roots, &["http/1.1"]).await;
-    let request = format!("GET /chat HTTP/1.1\r\nhost: a.test\r\n{WEBSOCKET}\r\n");
-    io.write_all(request.as_bytes()).await.unwrap();
-    head(&mut io).await.unwrap();
+    let (address, mut told) = hearing().await;
+    let (_front, mut io) = ask_over_tls("proxy-cut-client", address).await;
     io.write_all(&[7; 10]).await.unwrap();
     io.flush().await.unwrap();
     drop(io.into_inner());
@@ -95,18 +105,8 @@ async fn a_client_over_tls_whose_end_is_not_announced_does_not_look_whole() {
 
 #[tokio::test]
 async fn an_application_that_breaks_off_does_not_look_whole_over_tls() {
-    let address = application(async |_, mut io: TcpStream| {
-        io.write_all(SWITCHED.as_bytes()).await.unwrap();
-        part_and_reset(io, 10).await;
-    })
-    .await;
-    let (config, roots) = tls("proxy-cut-application");
-    let upstream = format!("http://{address}").parse().unwrap();
-    let front = Running::start(config, proxy(Proxy::new(upstream))).await;
-    let mut io = connect(front.address, roots, &["http/1.1"]).await;
-    let request = format!("GET /chat HTTP/1.1\r\nhost: a.test\r\n{WEBSOCKET}\r\n");
-    io.write_all(request.as_bytes()).await.unwrap();
-    head(&mut io).await.unwrap();
+    let address = breaking_off().await;
+    let (_front, mut io) = ask_over_tls("proxy-cut-application", address).await;
     assert_cut(10, rest(&mut io).await);
 }
 
