@@ -119,11 +119,19 @@ where
     let mut request = Request::from_parts(head.clone(), body);
     resumption.put_back(&mut request);
     let part = respond(request).await;
-    let is_part = part.status() == StatusCode::PARTIAL_CONTENT;
-    match is_part && !resumption.is_possible(part.headers()) {
+    match part.status() {
+        StatusCode::PARTIAL_CONTENT if resumption.is_possible(part.headers()) => part,
         // The file was replaced between the two.
-        true => respond(without_range()).await,
-        false => part,
+        StatusCode::PARTIAL_CONTENT => respond(without_range()).await,
+        // The range begins behind the end of the file, or of a shorter one that has replaced it.
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let now = respond(without_range()).await;
+            match resumption.is_possible(now.headers()) {
+                true => part,
+                false => now,
+            }
+        }
+        _ => part,
     }
 }
 
@@ -140,27 +148,30 @@ mod tests {
     async fn a_file_that_is_replaced_during_a_request_for_its_rest_is_sent_from_its_beginning() {
         let path = env::temp_dir().join(format!("spdy-resume-{}", process::id()));
         fs::create_dir_all(&path).unwrap();
-        fs::write(path.join("a"), "old file").unwrap();
         let mut directory = Directory::new(&path);
         directory.trust = Duration::ZERO;
         let site = Site::new(directory).unwrap();
-        let get = || Request::get("/a");
-        let before = site.respond(get().body(Body::empty()).unwrap()).await;
-        let request = get().header(RANGE, "bytes=4-");
-        let request = request.header(IF_RANGE, &before.headers()[ETAG]);
-        let requests = Cell::new(0);
-        let response = resume(request.body(Body::empty()).unwrap(), |request| {
-            requests.set(requests.get() + 1);
-            if requests.get() == 2 {
-                fs::write(path.join("b"), "the new file").unwrap();
-                fs::rename(path.join("b"), path.join("a")).unwrap();
-            }
-            site.respond(request)
-        });
-        let response = response.await;
-        assert_eq!((requests.get(), response.status()), (3, StatusCode::OK));
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body, "the new file");
+        // The range is one of the first file, and none of the other one.
+        for new in ["the new file", "new"] {
+            fs::write(path.join("a"), "old file").unwrap();
+            let get = || Request::get("/a");
+            let before = site.respond(get().body(Body::empty()).unwrap()).await;
+            let request = get().header(RANGE, "bytes=4-");
+            let request = request.header(IF_RANGE, &before.headers()[ETAG]);
+            let requests = Cell::new(0);
+            let response = resume(request.body(Body::empty()).unwrap(), |request| {
+                requests.set(requests.get() + 1);
+                if requests.get() == 2 {
+                    fs::write(path.join("b"), new).unwrap();
+                    fs::rename(path.join("b"), path.join("a")).unwrap();
+                }
+                site.respond(request)
+            });
+            let response = response.await;
+            assert_eq!((requests.get(), response.status()), (3, StatusCode::OK));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, new);
+        }
         fs::remove_dir_all(path).unwrap();
     }
 }

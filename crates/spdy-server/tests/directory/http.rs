@@ -47,6 +47,14 @@ async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alik
             let (status, ..) = get_with(&site, name, &[("range", range)]).await;
             assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
         }
+        let tag = get(&site, name).await.1["etag"].clone();
+        for (tag, expected) in [
+            (tag.to_str().unwrap(), StatusCode::RANGE_NOT_SATISFIABLE),
+            ("\"another\"", StatusCode::OK),
+        ] {
+            let asked = [("range", &*beyond), ("if-range", tag)];
+            assert_eq!(get_with(&site, name, &asked).await.0, expected);
+        }
 
         let request = Request::builder().method(Method::HEAD).uri(name);
         let (status, fields, body) = ask(&site, request.body(Body::empty()).unwrap()).await;
