@@ -47,7 +47,7 @@ pub(crate) struct Needs {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Each {
     Nothing,
-    /// A file.
+    /// A file, or a look at one.
     File,
     /// A connection to the application, of which there can be this many.
     Upstream(usize),
@@ -56,17 +56,26 @@ pub(crate) enum Each {
 impl Needs {
     /// Returns how many connections this number of descriptors is enough for: at least one.
     pub(crate) fn connections(self, descriptors: u64) -> usize {
-        // A listener has one more for the connection that waits for a place.
-        let own = OWN + 2 * self.listeners + OF_THREAD * self.threads + self.checks;
-        let left = usize::try_from(descriptors)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(own);
+        let left = self.left(descriptors);
         let connections = match self.each {
             Each::Nothing => left,
             Each::File => left / 2,
             Each::Upstream(most) => left.saturating_sub(most).max(left / 2),
         };
         connections.max(1)
+    }
+
+    /// Returns how many large files of a directory can be open beside those connections: half of
+    /// the rest, since each look at the disk needs up to three descriptors for a moment.
+    pub(crate) fn files(self, descriptors: u64) -> usize {
+        self.left(descriptors) / 4
+    }
+
+    fn left(self, descriptors: u64) -> usize {
+        // A listener has one more for the connection that waits for a place.
+        let own = OWN + 2 * self.listeners + OF_THREAD * self.threads + self.checks;
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        descriptors.saturating_sub(own)
     }
 }
 
@@ -107,5 +116,7 @@ mod tests {
             ..nothing
         };
         assert_eq!(checked.connections(100), 46);
+        assert_eq!(file.files(0), 0);
+        assert_eq!(file.files(1024), 244);
     }
 }

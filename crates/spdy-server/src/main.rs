@@ -60,11 +60,12 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
         Inherited::default()
     };
     let runtimes = Runtimes::new(flags.runtime(), flags.threads())?;
+    let capacity = Capacity::new(&flags, descriptors, inherited.len());
     let Served {
         app,
         what,
         upstreams,
-    } = application(&flags)?;
+    } = application(&flags, capacity.files)?;
     let (workers, timers) = (runtimes.workers(), runtimes.timers());
     let is_checked = flags.ready_checks_application();
     let place = move |server: Server| {
@@ -77,7 +78,6 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
             None => server,
         }
     };
-    let capacity = Capacity::new(&flags, descriptors, inherited.len());
     let listens = flags.listens();
     runtimes.block_on(serve(
         flags.config(),
@@ -92,7 +92,7 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
 
 /// Prints that the configuration is valid if the server would start with it.
 fn check(flags: Flags) -> Result<(), Box<dyn Error>> {
-    drop(application(&flags)?);
+    drop(application(&flags, None)?);
     let systemd = flags.systemd();
     let mut config = flags.config();
     if systemd {
@@ -106,11 +106,13 @@ fn check(flags: Flags) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many connections there can be, and why.
+/// How many connections and open files there can be, and why.
 struct Capacity {
     descriptors: Option<Descriptors>,
     given: Option<usize>,
     most: usize,
+    /// The number of large files of a directory, if the system has a limit.
+    files: Option<usize>,
 }
 
 impl Capacity {
@@ -120,6 +122,7 @@ impl Capacity {
             descriptors,
             given: flags.max_connections(),
             most: descriptors.map_or(usize::MAX, |it| needs.connections(it.now)),
+            files: descriptors.map(|it| needs.files(it.now)),
         }
     }
 
@@ -178,7 +181,8 @@ struct Served {
     upstreams: Option<Upstreams>,
 }
 
-fn application(flags: &Flags) -> Result<Served, Box<dyn Error>> {
+/// Returns what is served. If it is a directory, it has no more large files open than `files`.
+fn application(flags: &Flags, files: Option<usize>) -> Result<Served, Box<dyn Error>> {
     if let Some(proxy) = flags.proxy()? {
         let addresses: Vec<_> = proxy.upstreams().iter().map(ToString::to_string).collect();
         let (app, upstreams) = proxy.build();
@@ -189,10 +193,11 @@ fn application(flags: &Flags) -> Result<Served, Box<dyn Error>> {
         });
     }
     let (app, what) = match flags.directory() {
-        Some(directory) => (
-            app::directory(directory.clone())?,
-            format!("the files of {}", directory.path.display()),
-        ),
+        Some(mut directory) => {
+            directory.max_handles = files.unwrap_or(directory.max_handles);
+            let what = format!("the files of {}", directory.path.display());
+            (app::directory(directory)?, what)
+        }
         None => (app::site(), "the built-in site".to_owned()),
     };
     Ok(Served {

@@ -3,9 +3,14 @@
 mod common;
 
 #[cfg(target_os = "linux")]
-use std::process::{Command, Stdio};
 use std::{
-    io::{BufReader, Read, Write},
+    fs,
+    ops::Range,
+    path::Path,
+    process::{Command, Stdio},
+};
+use std::{
+    io::{BufReader, Write},
     net::TcpStream,
     sync::Arc,
     thread::sleep,
@@ -14,6 +19,8 @@ use std::{
 
 use axum::{Router, routing::get};
 use spdy_server::{Config, Server, Timeouts};
+#[cfg(target_os = "linux")]
+use spdy_tower::session::{self, HeaderBlock, OpenOptions, Stream, Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Notify,
@@ -21,22 +28,9 @@ use tokio::{
 };
 
 use self::common::{
-    program::{LONG, Program, ask, head},
+    program::{LONG, Program, ask, get_page, head},
     server::{http1, loopback, plain},
 };
-
-fn get_page(address: &str, path: &str) -> String {
-    let mut io = TcpStream::connect(address).unwrap();
-    io.set_read_timeout(Some(LONG)).unwrap();
-    write!(
-        io,
-        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    io.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 fn number(page: &str, name: &str) -> usize {
     let line = page.lines().find_map(|line| line.strip_prefix(name));
@@ -196,6 +190,59 @@ fn few_descriptors_are_a_lower_limit_that_is_said_and_checks_are_answered() {
     program.signal("TERM");
     let (status, _, log) = program.wait();
     assert!(status.success());
+    assert!(!log.contains("cannot accept connections"), "{log}");
+}
+
+/// Requests these files of a program over one session, and reads none of them.
+#[cfg(target_os = "linux")]
+async fn requested(program: &Program, files: Range<usize>) -> (session::Session, Vec<Stream>) {
+    let io = tokio::net::TcpStream::connect(program.address(1)).await;
+    let config = session::Config::default();
+    let (session, _, driver) = session::client(io.unwrap(), Version::V3_1, config);
+    tokio::spawn(driver);
+    let mut streams = Vec::new();
+    for file in files {
+        let path = format!("/{file}");
+        let head = [
+            (":method", "GET"),
+            (":path", &path),
+            (":version", "HTTP/1.1"),
+            (":host", "localhost"),
+            (":scheme", "http"),
+        ];
+        let head = HeaderBlock::from_pairs(head).unwrap();
+        let stream = session
+            .open(head, OpenOptions::new().fin(true))
+            .await
+            .unwrap();
+        streams.push(stream);
+    }
+    timeout(LONG, session.ping()).await.unwrap().unwrap();
+    (session, streams)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn large_files_that_are_not_read_leave_descriptors_to_others() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crowd-files");
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("small"), "small").unwrap();
+    for file in 0..500 {
+        let file = fs::File::create(path.join(file.to_string())).unwrap();
+        file.set_len(1 << 20).unwrap();
+    }
+    let program = limited("-n 512", &path.display().to_string());
+    let mut clients = Vec::new();
+    for client in 0..5 {
+        clients.push(requested(&program, 100 * client..100 * (client + 1)).await);
+    }
+    for _ in 0..20 {
+        let page = get_page(program.address(1), "/small");
+        assert!(page.ends_with("\r\n\r\nsmall"), "{page}");
+        sleep(Duration::from_millis(20));
+    }
+    program.signal("KILL");
+    let (_, _, log) = program.wait();
     assert!(!log.contains("cannot accept connections"), "{log}");
 }
 

@@ -24,6 +24,7 @@ mod pieces;
 mod places;
 mod ranges;
 mod root;
+mod shares;
 mod site;
 mod visit;
 
@@ -59,8 +60,9 @@ use self::{
 /// response ends with an error, which is a reset in SPDY. If it is replaced (`rename`), the old
 /// file is sent.
 ///
-/// A request waits for the disk for 30 s at most, and then gets 503, or its response ends with an
-/// error. The runtime must have its timers enabled.
+/// A request waits for the disk, or for a place among the open files ([`Directory::max_handles`]),
+/// for 30 s at most, and then gets 503, or its response ends with an error. The runtime must have
+/// its timers enabled.
 ///
 /// ```no_run
 /// use spdy_server::app::{self, Directory};
@@ -116,6 +118,8 @@ where
     if !resumption.is_possible(whole.headers()) {
         return whole;
     }
+    // While the request waits for one open file, it holds no other.
+    drop(whole);
     let mut request = Request::from_parts(head.clone(), body);
     resumption.put_back(&mut request);
     let part = respond(request).await;

@@ -12,9 +12,10 @@ use super::{
     disk::{Disk, Found, Question},
     entry::Entry,
     jobs::{Jobs, in_time},
-    memory::Memory,
-    places::{Answer, Places},
+    memory::{Memory, Removed},
+    places::{Answer, Locked, Means, Places, Wait},
     root::Below,
+    shares::{Lack, Refusal, Share},
 };
 
 /// Entries by the questions that they answer. Only existing paths are cached, so that clients
@@ -23,8 +24,6 @@ use super::{
 pub(super) struct Cache {
     store: Arc<Store>,
     places: Places,
-    looks: Jobs,
-    lists: Jobs,
 }
 
 /// What a job needs: the disk, and the memory that takes its answer.
@@ -32,6 +31,8 @@ pub(super) struct Cache {
 struct Store {
     disk: Disk,
     memory: Mutex<Memory>,
+    looks: Jobs,
+    lists: Jobs,
 }
 
 /// The maximum number of paths that the disk is asked for at once.
@@ -45,12 +46,12 @@ impl Cache {
         let store = Store {
             disk: Disk::new(limits),
             memory: Mutex::default(),
+            looks: Jobs::new(LOOKS),
+            lists: Jobs::new(LISTS),
         };
         Self {
             store: Arc::new(store),
             places: Places::default(),
-            looks: Jobs::new(LOOKS),
-            lists: Jobs::new(LISTS),
         }
     }
 
@@ -79,44 +80,77 @@ impl Cache {
     }
 
     async fn look(&self, question: Question, arrived: Instant) -> io::Result<Found> {
-        let jobs = match question {
-            Question::At(_) => &self.looks,
-            Question::In(_) => &self.lists,
-        };
-        let place = self.places.take(question).lock().await;
+        let mut place = self.places.take(question).lock().await;
         if let Some(answer) = place.last()
             && self.store.is_fresh(answer, arrived)
         {
             return answer.found.clone().map_err(io::Error::from);
         }
-        let turn = jobs.turn().await;
-        let store = Arc::clone(&self.store);
-        let job = move || {
-            let looked = Instant::now();
-            let found = store.look(place.question(), looked);
-            place.answer(Answer::new(looked, &found));
-            found
-        };
-        turn.run(job).await?
+        loop {
+            let store = Arc::clone(&self.store);
+            let Means { turn, share } = place.means(|asked| store.wait(asked, None)).await;
+            match turn.run(move || store.answer(place, share)).await? {
+                Ok(found) => return found,
+                Err(unanswered) => place = unanswered,
+            }
+        }
     }
 
     /// Keeps others from asking this, as a disk that hangs would.
     #[cfg(test)]
-    pub(super) async fn hang(&self, question: Question) -> super::places::Locked {
+    pub(super) async fn hang(&self, question: Question) -> Locked {
         self.places.take(question).lock().await
     }
 }
 
 impl Store {
-    /// Asks the disk, and keeps the answer.
-    fn look(&self, question: &Question, now: Instant) -> io::Result<Found> {
-        let known = self.memory().entry(question);
-        let found = self.disk.look(question, known);
-        let mut memory = self.memory();
-        match &found {
-            Ok(found) => memory.keep(question.clone(), found, now, &self.disk.limits),
-            Err(_) => memory.forget(question),
-        }
+    /// Begins to wait for what a job needs: what the last one lacked, and a turn.
+    fn wait(&self, asked: &Question, lack: Option<Lack>) -> Wait {
+        let jobs = match asked {
+            Question::At(_) => self.looks.clone(),
+            Question::In(_) => self.lists.clone(),
+        };
+        let shares = self.disk.shares.clone();
+        Wait::begin(async move {
+            let share = match lack {
+                Some(lack) => Some(shares.wait(lack).await),
+                None => None,
+            };
+            let turn = jobs.turn().await;
+            Means { turn, share }
+        })
+    }
+
+    /// Answers those who have a place.
+    ///
+    /// # Errors
+    /// Returns the place if something is missing for the answer. It waits for that then.
+    fn answer(&self, mut place: Locked, share: Option<Share>) -> Result<io::Result<Found>, Locked> {
+        let looked = Instant::now();
+        let found = match self.look(place.question(), looked, share) {
+            Ok(found) => Ok(found),
+            Err(Refusal::Failed(error)) => Err(error),
+            Err(Refusal::Lacks(lack)) => {
+                place.wait(self.wait(place.question(), Some(lack)));
+                // The wait comes first, so that nothing takes the place in the cache again.
+                let _released = self.memory().release_all(lack.of());
+                return Err(place);
+            }
+        };
+        place.answer(Answer::new(looked, &found));
+        Ok(found)
+    }
+
+    /// Asks the disk, and keeps the answer. What that removes from memory is dropped last, since
+    /// closing a file can wait for a disk.
+    fn look(&self, asked: &Question, now: Instant, share: Option<Share>) -> Result<Found, Refusal> {
+        let known = self.memory().entry(asked);
+        let found = self.disk.look(asked, known, share);
+        let _removed = match &found {
+            Ok(found) => self.memory().keep(asked.clone(), found, now, &self.disk),
+            Err(Refusal::Failed(_)) => self.memory().forget(asked),
+            Err(Refusal::Lacks(_)) => Removed::default(),
+        };
         found
     }
 
@@ -158,6 +192,8 @@ fn is_young(looked: Instant, trust: Duration, arrived: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path, time::SystemTime};
+
+    use tokio::time::sleep;
 
     use super::{
         super::{
@@ -354,12 +390,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_gone_leaves_its_place_in_the_queue_to_those_who_ask_the_same() {
+        let cache = Cache::new(limits("left", 2));
+        let jobs = &cache.store.looks;
+        let mut turns = Vec::new();
+        for _ in 0..LOOKS {
+            turns.push(jobs.turn().await);
+        }
+        let ask = |file| Box::pin(cache.ask(at(&cache, file)));
+        let [mut first, mut same, mut other] = [ask(0), ask(0), ask(1)];
+        begin(&mut first).await;
+        begin(&mut other).await;
+        begin(&mut same).await;
+        drop(first);
+        drop(turns.pop());
+        // The other one, which comes later, does not take its turn meanwhile.
+        same.await.unwrap();
+        other.await.unwrap();
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn what_leaves_the_cache_is_dropped_after_it_is_unlocked() {
+        let mut limits = limits("closed", 2);
+        (limits.max_small, limits.max_open) = (99, 1);
+        let cache = Cache::new(limits);
+        let found = [
+            cache.ask(at(&cache, 0)).await,
+            cache.ask(at(&cache, 1)).await,
+        ];
+        let [gone, kept] = found.map(|found| Arc::downgrade(&found.unwrap().entry));
+        assert_eq!((gone.strong_count(), kept.strong_count()), (0, 1));
+        let removed = cache.store.memory().forget(&at(&cache, 1));
+        assert_eq!(kept.strong_count(), 1);
+        drop(removed);
+        assert_eq!(kept.strong_count(), 0);
+        remove(&cache);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn lists_and_paths_wait_for_jobs_of_their_own() {
         let mut limits = limits("kinds", 1);
         limits.trust = Duration::ZERO;
         let cache = Cache::new(limits);
         let list = || Question::In(cache.below("./".into()).unwrap());
-        for (jobs, most) in [(&cache.looks, LOOKS), (&cache.lists, LISTS)] {
+        for (jobs, most) in [(&cache.store.looks, LOOKS), (&cache.store.lists, LISTS)] {
             let mut turns = Vec::new();
             for _ in 0..most {
                 turns.push(in_time(async { Ok(jobs.turn().await) }).await.unwrap());
@@ -413,6 +488,91 @@ mod tests {
         // Once it is settled, it is opened as such.
         let (_, _) = make_old(&path);
         assert!(ask().await.is_settled);
+        remove(&cache);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_large_file_more_than_may_be_open_waits_for_the_end_of_a_response() {
+        let mut limits = limits("handles", 3);
+        (limits.max_small, limits.max_handles) = (99, 2);
+        for file in ["0", "1", "2"] {
+            make_old(&limits.path.join(file));
+        }
+        let cache = Cache::new(limits);
+        let ask = async |file| cache.ask(at(&cache, file)).await;
+        // What is only cached makes room at once.
+        for file in [0, 1, 2] {
+            assert!(ask(file).await.unwrap().entry.is_open());
+        }
+        let used = [ask(0).await.unwrap(), ask(1).await.unwrap()];
+        let start = tokio::time::Instant::now();
+        assert_eq!(ask(2).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WAIT.as_secs());
+        // Another response with a file that is open needs no room.
+        let again = ask(0).await.unwrap();
+        assert!(Arc::ptr_eq(&again.entry, &used[0].entry));
+        let give_up = async {
+            drop(again);
+            sleep(WAIT / 2).await;
+            drop(used);
+        };
+        let (third, ()) = tokio::join!(ask(2), give_up);
+        assert!(third.unwrap().entry.is_open());
+        remove(&cache);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_room_in_memory_files_are_read_in_pieces_and_lists_wait() {
+        let mut limits = limits("room", 1);
+        (limits.compress, limits.trust) = (true, Duration::ZERO);
+        (limits.max_small, limits.max_bytes, limits.max_lent) = (200, 10 << 10, 2 << 10);
+        let text = limits.path.join("a.txt");
+        fs::write(&text, "text ".repeat(2000)).unwrap();
+        make_old(&text);
+        let cache = Cache::new(limits);
+        let list = Question::In(cache.below("./".into()).unwrap());
+        let text = Question::At(cache.below("a.txt".into()).unwrap());
+        let small = at(&cache, 0);
+        let ask = async |question: &Question| cache.ask(question.clone()).await;
+        let all = cache.store.disk.shares.bytes(12 << 10).unwrap();
+        for _ in 0..2 {
+            let (small, text) = (ask(&small).await.unwrap(), ask(&text).await.unwrap());
+            let (small, text) = (small.entry, text.entry);
+            assert!(small.is_open() && text.is_open() && text.compressed().is_none());
+        }
+        assert_eq!(
+            ask(&list).await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        let give_up = async {
+            sleep(WAIT / 2).await;
+            drop(all);
+        };
+        let (listed, ()) = tokio::join!(ask(&list), give_up);
+        assert!(listed.unwrap().entry.bytes() > 0);
+        // All of it is made good.
+        assert!(ask(&small).await.unwrap().entry.small().is_some());
+        assert!(ask(&text).await.unwrap().entry.compressed().is_some());
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn what_responses_use_has_its_share_until_the_last_one_is_gone() {
+        let mut limits = limits("lent", 4);
+        (limits.max_bytes, limits.max_lent, limits.trust) = (1, 2047, Duration::ZERO);
+        for file in ["0", "1", "2", "3"] {
+            make_old(&limits.path.join(file));
+        }
+        let cache = Cache::new(limits);
+        let ask = async |file| cache.ask(at(&cache, file)).await.unwrap().entry;
+        let used = [ask(0).await, ask(1).await];
+        assert!(used.iter().all(|entry| entry.small().is_some()));
+        assert!(ask(2).await.is_open());
+        assert!(Arc::ptr_eq(&ask(1).await, &used[1]));
+        drop(used);
+        for file in [2, 3, 0, 1] {
+            assert!(ask(file).await.small().is_some(), "{file}");
+        }
         remove(&cache);
     }
 

@@ -57,6 +57,21 @@ pub struct Directory {
     /// it is closed. That happens at the next request after a minute without a request for the
     /// file.
     pub max_open: usize,
+    /// The maximum number of longer files that are open together: those of `max_open`, and those
+    /// that responses read. Each file counts once, and each of its states that a response still
+    /// reads. A request for one more waits until a response ends, for 30 s at most, and then gets
+    /// 503. Meanwhile no file is kept open without a response. A limit of 0 is one of 1.
+    ///
+    /// A file needs a descriptor as a connection does. The program allows a quarter of the
+    /// descriptors that it has. An application with fewer than 2,048 should allow fewer than the
+    /// default.
+    pub max_handles: usize,
+    /// The maximum number of bytes, beside `max_bytes`, of files, lists and text in gzip that have
+    /// left the cache while responses use them. At the limit small files are read like longer ones,
+    /// text is sent as it is, and a request for a list waits until a response ends, for 30 s at
+    /// most, and then gets 503. Bytes are counted in KiB. It should be above `max_compressed`: that
+    /// much is set aside for a text until the length of the result is known.
+    pub max_lent: usize,
     /// How long the cached state of the disk is used. The server notices a change after this time
     /// at the latest, also that of a symbolic link.
     pub trust: Duration,
@@ -64,8 +79,9 @@ pub struct Directory {
 
 impl Directory {
     /// Returns a directory with the default limits: 1,024 entries, 16 MiB in files of up to 64 KiB,
-    /// 64 open files, lists of 10,000 entries, and a second. Files from 1 KiB to 4 MiB would be
-    /// compressed. Hidden files, links out of the directory, lists and compression are off.
+    /// 64 open files, lists of 10,000 entries, and a second. Responses have 512 open files, and 64
+    /// MiB that have left the cache. Files from 1 KiB to 4 MiB would be compressed. Hidden files,
+    /// links out of the directory, lists and compression are off.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -83,6 +99,8 @@ impl Directory {
             max_bytes: 16 << 20,
             max_small: 64 << 10,
             max_open: 64,
+            max_handles: 512,
+            max_lent: 64 << 20,
             trust: Duration::from_secs(1),
         }
     }

@@ -194,7 +194,10 @@ mod tests {
 
     use http_body_util::BodyExt;
 
-    use super::{super::disk::tests::look_at, *};
+    use super::{
+        super::{Directory, disk::tests::look_at, shares::Shares},
+        *,
+    };
 
     #[tokio::test]
     async fn the_end_of_a_long_body_in_memory_has_pieces_like_the_rest() {
@@ -218,7 +221,8 @@ mod tests {
         let path = env::temp_dir().join(format!("spdy-contents-{}.txt", process::id()));
         fs::write(&path, "text ".repeat(100)).unwrap();
         let mut entry = Arc::into_inner(look_at(&path, 1000).unwrap()).unwrap();
-        entry.compress().unwrap();
+        let shares = Shares::new(&Directory::new(""));
+        entry.compress(&shares).unwrap();
         fs::remove_file(path).unwrap();
         let mut entry = Arc::new(entry);
         for source in [Source::of, Source::compressed] {

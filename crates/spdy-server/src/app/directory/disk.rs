@@ -9,12 +9,14 @@ use super::{
     gzip::is_text,
     list::{List, Most},
     root::{Below, Root},
+    shares::{Counted, Refusal, Share, Shares},
 };
 
 /// The disk below a directory, as the configuration shows it.
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) root: Root,
+    pub(super) shares: Shares,
     pub(super) limits: Directory,
 }
 
@@ -38,40 +40,54 @@ impl Disk {
     pub(super) fn new(limits: Directory) -> Self {
         Self {
             root: Root::new(&limits),
+            shares: Shares::new(&limits),
             limits,
         }
     }
 
-    /// Asks the disk. Returns `known` itself if it is unchanged.
+    /// Asks the disk. Returns `known` itself if it is unchanged. The answer has the share that is
+    /// given, if it needs one.
     ///
     /// # Errors
-    /// Returns the error of the system. A path that is neither a file nor a directory is not found,
-    /// because opening a pipe can block forever.
-    pub(super) fn look(&self, question: &Question, known: Option<Arc<Entry>>) -> io::Result<Found> {
+    /// Returns the error of the system, or what is missing for the answer. A path that is neither a
+    /// file nor a directory is not found, because opening a pipe can block forever.
+    pub(super) fn look(
+        &self,
+        question: &Question,
+        known: Option<Arc<Entry>>,
+        given: Option<Share>,
+    ) -> Result<Found, Refusal> {
         let (entry, sidecars) = match question {
-            Question::At(path) => (self.entry(path, known)?, self.sidecars(path)),
-            Question::In(path) => (self.list(path, known)?, Sidecars::default()),
+            Question::At(path) => (self.entry(path, known, given)?, self.sidecars(path)),
+            Question::In(path) => (self.list(path, known, given)?, Sidecars::default()),
         };
         Ok(Found { entry, sidecars })
     }
 
-    fn entry(&self, path: &Below, known: Option<Arc<Entry>>) -> io::Result<Arc<Entry>> {
+    fn entry(
+        &self,
+        path: &Below,
+        known: Option<Arc<Entry>>,
+        given: Option<Share>,
+    ) -> Result<Arc<Entry>, Refusal> {
         let there = self.root.metadata(path)?;
         let now = SystemTime::now();
         let identity = Identity::of(&there);
         match known {
-            Some(known) if known.identity == identity && known.is_reused(now) => Ok(known),
+            Some(known) if known.identity == identity && known.is_reused(now, &self.shares) => {
+                Ok(known)
+            }
             _ if there.is_dir() => Ok(Arc::new(Entry::new(&there, Kind::Directory, now))),
-            _ if there.is_file() => self.open(path, now).map(Arc::new),
-            _ => Err(io::ErrorKind::NotFound.into()),
+            _ if there.is_file() => self.open(path, now, given).map(Arc::new),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound).into()),
         }
     }
 
-    fn open(&self, path: &Below, now: SystemTime) -> io::Result<Entry> {
+    fn open(&self, path: &Below, now: SystemTime, given: Option<Share>) -> Result<Entry, Refusal> {
         let file = self.root.open(path)?;
-        let mut entry = Entry::open(file, now, self.limits.max_small)?;
+        let mut entry = Entry::open(file, now, self.limits.max_small, &self.shares, given)?;
         if self.compresses(path, &entry) {
-            entry.compress()?;
+            entry.compress(&self.shares)?;
         }
         Ok(entry)
     }
@@ -102,17 +118,30 @@ impl Disk {
         Sidecars(SIDECARS.map(is_there))
     }
 
-    fn list(&self, path: &Below, known: Option<Arc<Entry>>) -> io::Result<Arc<Entry>> {
+    fn list(
+        &self,
+        path: &Below,
+        known: Option<Arc<Entry>>,
+        given: Option<Share>,
+    ) -> Result<Arc<Entry>, Refusal> {
         let there = self.root.metadata(path)?;
         let most = Most {
             entries: self.limits.max_listed,
             bytes: self.limits.max_bytes,
         };
-        let kind = Kind::List(List::read(&self.root, path, most)?);
-        Ok(match known {
-            Some(known) if known.kind.is_same_list(&kind) => known,
-            _ => Arc::new(Entry::new(&there, kind, SystemTime::now())),
-        })
+        let list = List::read(&self.root, path, most)?;
+        if let Some(known) = known
+            && known.kind.is_list(&list)
+        {
+            return Ok(known);
+        }
+        let bytes = list.bytes() as u64;
+        let share = match given {
+            Some(given) if given.has_bytes(bytes) => given.shrink_to(bytes),
+            _ => self.shares.bytes(bytes)?,
+        };
+        let kind = Kind::List(Counted::new(list, share));
+        Ok(Arc::new(Entry::new(&there, kind, SystemTime::now())))
     }
 }
 
@@ -144,8 +173,8 @@ pub(super) mod tests {
         limits.max_small = max_small;
         let disk = Disk::new(limits);
         let path = disk.root.below(file.file_name().unwrap().into())?;
-        disk.look(&Question::At(path), None)
-            .map(|found| found.entry)
+        let found = disk.look(&Question::At(path), None, None)?;
+        Ok(found.entry)
     }
 
     #[cfg(unix)]
@@ -158,7 +187,10 @@ pub(super) mod tests {
         let disk = Disk::new(Directory::new(env::temp_dir()));
         let swapped = disk.root.below(path.file_name().unwrap().into()).unwrap();
         // It was a file when it was looked at.
-        let open = move || disk.open(&swapped, SystemTime::now()).map(drop);
+        let open = move || -> io::Result<_> {
+            disk.open(&swapped, SystemTime::now(), None)?;
+            Ok(())
+        };
         thread::spawn(move || tell.send(open()));
         let opened = told.recv_timeout(Duration::from_secs(60));
         fs::remove_file(path).unwrap();

@@ -61,8 +61,9 @@ pub(super) async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io:
 /// How long a request waits for the disk, and for the jobs before its own.
 pub(super) const WAIT: Duration = Duration::from_secs(30);
 
-const LATE: &str = "the disk of the directory did not answer within 30 s: see whether it hangs, or \
-                    is slower than its requests need";
+const LATE: &str = "the directory had no answer within 30 s: see whether the disk hangs or is slower \
+                    than its requests need, or whether responses that are not read hold all of \
+                    Directory::max_handles or Directory::max_lent";
 
 #[cfg(test)]
 pub(super) mod tests {

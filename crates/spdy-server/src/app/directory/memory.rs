@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use super::{
-    Directory,
-    disk::{Found, Question},
+    disk::{Disk, Found, Question},
     entry::Entry,
+    shares::Held,
 };
 
 /// Entries by the questions that they answer.
@@ -22,7 +23,13 @@ pub(super) struct Memory {
     /// use.
     uses: u64,
     pub(super) gone: Gone,
+    removed: Removed,
 }
+
+/// Entries that were removed, for others to drop once the memory is unlocked.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Removed(Vec<Arc<Entry>>);
 
 #[derive(Debug)]
 pub(super) struct Known {
@@ -56,15 +63,17 @@ impl Memory {
         known.or_else(|| self.gone.entries.get(question)?.upgrade())
     }
 
-    /// Adds what was found just now, in place of what was known.
+    /// Adds what was found just now, in place of what was known. Where entries hold as much as they
+    /// may together, none of them is kept here: what is not used makes room at once, and what is
+    /// used as soon as its last response is gone.
     pub(super) fn keep(
         &mut self,
         question: Question,
         found: &Found,
         looked: Instant,
-        limits: &Directory,
-    ) {
-        self.forget(&question);
+        disk: &Disk,
+    ) -> Removed {
+        self.clear(&question);
         self.forget_old(looked);
         self.uses += 1;
         self.bytes += found.entry.bytes();
@@ -75,19 +84,38 @@ impl Memory {
             used: self.uses,
         };
         self.known.insert(question, known);
-        self.make_room(limits);
+        self.make_room(disk);
+        if found.entry.is_short {
+            self.release_held(Held::Bytes);
+        }
+        mem::take(&mut self.removed)
     }
 
-    fn make_room(&mut self, limits: &Directory) {
+    fn make_room(&mut self, Disk { limits, shares, .. }: &Disk) {
         while self.known.len() > limits.max_entries {
             self.release_one(|_| true);
         }
         while self.bytes > limits.max_bytes {
-            self.release_one(|entry| entry.bytes() > 0);
+            self.release_one(|entry| entry.holds(Held::Bytes));
         }
         while self.open > limits.max_open {
-            self.release_one(Entry::is_open);
+            self.release_one(|entry| entry.holds(Held::File));
         }
+        for held in [Held::File, Held::Bytes] {
+            if shares.is_used_up(held) {
+                self.release_held(held);
+            }
+        }
+    }
+
+    /// Removes all entries that hold this.
+    pub(super) fn release_all(&mut self, held: Held) -> Removed {
+        self.release_held(held);
+        mem::take(&mut self.removed)
+    }
+
+    fn release_held(&mut self, held: Held) {
+        self.release_those(|known| known.found.entry.holds(held));
     }
 
     /// Removes the least recently used one of these entries. They are few enough to be searched one
@@ -103,26 +131,38 @@ impl Memory {
 
     pub(super) fn forget_old(&mut self, now: Instant) {
         let is_old = |known: &Known| now.duration_since(known.looked) > LONGEST_REST;
-        let old = self.known.iter().filter(|(_, known)| is_old(known));
-        let old: Vec<_> = old.map(|(question, _)| question.clone()).collect();
-        for question in old {
+        self.release_those(is_old);
+    }
+
+    fn release_those(&mut self, may_go: impl Fn(&Known) -> bool) {
+        let those = self.known.iter().filter(|(_, known)| may_go(known));
+        let those: Vec<_> = those.map(|(question, _)| question.clone()).collect();
+        for question in those {
             self.release(question);
         }
     }
 
     /// Removes an entry, which is found again as long as a response uses it.
     fn release(&mut self, question: Question) {
-        if let Some(entry) = self.remove(&question)
-            && Arc::strong_count(&entry) > 1
-        {
+        let Some(entry) = self.remove(&question) else {
+            return;
+        };
+        if Arc::strong_count(&entry) > 1 {
             self.gone.add(question, &entry);
         }
+        self.removed.0.push(entry);
     }
 
     /// Removes what is known of a question.
-    pub(super) fn forget(&mut self, question: &Question) {
-        self.remove(question);
+    pub(super) fn forget(&mut self, question: &Question) -> Removed {
+        self.clear(question);
+        mem::take(&mut self.removed)
+    }
+
+    fn clear(&mut self, question: &Question) {
         self.gone.entries.remove(question);
+        let entry = self.remove(question);
+        self.removed.0.extend(entry);
     }
 
     fn remove(&mut self, question: &Question) -> Option<Arc<Entry>> {

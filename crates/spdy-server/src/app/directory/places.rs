@@ -3,17 +3,25 @@
 
 use std::{
     collections::HashMap,
+    fmt,
+    future::{Future, ready},
     io,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::disk::{Found, Question};
+use super::{
+    disk::{Found, Question},
+    jobs::Turn,
+    shares::Share,
+};
 
-/// The questions that are asked now. Each has a lock, which the job for it holds, and under the
-/// lock the last answer.
+/// The questions that are asked now. Each has a lock, which the job for it holds, or the request
+/// that waits for the job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places(Arc<Mutex<HashMap<Question, Asked>>>);
 
@@ -23,7 +31,44 @@ struct Asked {
     places: usize,
 }
 
-type Shared = Arc<tokio::sync::Mutex<Option<Answer>>>;
+type Shared = Arc<tokio::sync::Mutex<Handed>>;
+
+/// What those who ask the same hand to each other.
+#[derive(Debug, Default)]
+struct Handed {
+    last: Option<Answer>,
+    /// A request that is gone leaves its place in the queue to the others.
+    wait: Option<Wait>,
+}
+
+/// The wait for what a job needs.
+pub(super) struct Wait(Pin<Box<dyn Future<Output = Means> + Send>>);
+
+/// What a job needs.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) turn: Turn,
+    /// What the last job lacked.
+    pub(super) share: Option<Share>,
+}
+
+impl Wait {
+    /// Takes a place in the queue, without waiting.
+    pub(super) fn begin(wait: impl Future<Output = Means> + Send + 'static) -> Self {
+        let mut wait: Pin<Box<dyn Future<Output = Means> + Send>> = Box::pin(wait);
+        let mut cx = Context::from_waker(Waker::noop());
+        match wait.as_mut().poll(&mut cx) {
+            Poll::Ready(means) => Self(Box::pin(ready(means))),
+            Poll::Pending => Self(wait),
+        }
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").finish_non_exhaustive()
+    }
+}
 
 /// What the disk has answered, and when it was asked.
 #[derive(Debug)]
@@ -77,15 +122,16 @@ impl Place {
     /// Waits until no job for the question is under way, and keeps others from beginning one.
     /// Cancel safe.
     pub(super) async fn lock(self) -> Locked {
-        let last = Arc::clone(&self.shared).lock_owned().await;
-        Locked { last, place: self }
+        let handed = Arc::clone(&self.shared).lock_owned().await;
+        let place = self;
+        Locked { handed, place }
     }
 }
 
 /// A place whose turn it is.
 #[derive(Debug)]
 pub(super) struct Locked {
-    last: OwnedMutexGuard<Option<Answer>>,
+    handed: OwnedMutexGuard<Handed>,
     place: Place,
 }
 
@@ -96,12 +142,31 @@ impl Locked {
 
     /// Returns the answer to those who asked before.
     pub(super) fn last(&self) -> Option<&Answer> {
-        self.last.as_ref()
+        self.handed.last.as_ref()
+    }
+
+    /// Waits for what a job needs: in the place that is there, or in a new one. Cancel safe: the
+    /// next one who asks the same goes on waiting.
+    pub(super) async fn means(&mut self, new: impl FnOnce(&Question) -> Wait) -> Means {
+        let new = || new(&self.place.question);
+        let wait = self.handed.wait.get_or_insert_with(new);
+        let means = wait.0.as_mut().await;
+        self.handed.wait = None;
+        means
+    }
+
+    /// Waits for more before the next job. The last answer is forgotten, since it holds what it
+    /// found.
+    pub(super) fn wait(&mut self, wait: Wait) {
+        *self.handed = Handed {
+            last: None,
+            wait: Some(wait),
+        };
     }
 
     /// Answers those who wait, and lets the next one ask if that is not enough.
     pub(super) fn answer(mut self, answer: Answer) {
-        *self.last = Some(answer);
+        self.handed.last = Some(answer);
     }
 }
 

@@ -242,7 +242,7 @@ impl Asked {
 fn uri_of_file(directory: &Directory, path: &Path) -> io::Result<Uri> {
     let disk = Disk::new(directory.clone());
     let below = disk.root.below(path.to_owned())?;
-    let found = disk.look(&Question::At(below), None)?;
+    let found = disk.look(&Question::At(below), None, None)?;
     if found.entry.facts.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
@@ -342,6 +342,33 @@ mod tests {
             drop(hung);
             assert_eq!(status(Method::GET, uri).await, StatusCode::OK, "{uri}");
         }
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_large_file_more_than_may_be_open_is_503_until_a_response_ends() {
+        let path = env::temp_dir().join(format!("spdy-site-handles-{}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for name in ["a.css", "a.css.gz", "b"] {
+            fs::write(path.join(name), [0; 1000]).unwrap();
+        }
+        let mut directory = Directory::new(&path);
+        (directory.max_small, directory.max_handles) = (0, 1);
+        directory.precompressed = true;
+        let site = Site::new(directory).unwrap();
+        let get = async |uri| {
+            let request = Request::get(uri).header(ACCEPT_ENCODING, "gzip");
+            site.respond(request.body(Body::empty()).unwrap()).await
+        };
+        // The file and the compressed one are not open together.
+        for uri in ["/a.css", "/b"] {
+            let unread = get(uri).await;
+            assert_eq!(unread.status(), StatusCode::OK);
+            let other = if uri == "/b" { "/a.css" } else { "/b" };
+            let found = get(other).await.status();
+            assert_eq!(found, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        assert_eq!(get("/a.css").await.status(), StatusCode::OK);
         fs::remove_dir_all(path).unwrap();
     }
 }

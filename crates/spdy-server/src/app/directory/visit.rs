@@ -112,10 +112,12 @@ impl Visit {
         self.look_at(plain).await?;
         let has_it = |seen: &Seen| seen.found.sidecars.has(beside);
         let is_there = self.views().seen.as_ref().is_some_and(has_it);
-        match is_there {
-            true => self.look_at(path).await,
-            false => Err(io::ErrorKind::NotFound.into()),
+        if !is_there {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        // While the request waits for one open file, it holds no other.
+        self.views().seen = None;
+        self.look_at(path).await
     }
 
     async fn look_at(&self, path: PathBuf) -> io::Result<Facts> {
