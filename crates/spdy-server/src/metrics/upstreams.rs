@@ -33,7 +33,8 @@ impl Collector for Addresses {
         )?;
         gauge(
             "upstream_requests_open",
-            "Open requests by address of the application",
+            "Open requests by address of the application; one that waits for a place counts at each \
+             address that is full",
             |_, requests| i64::try_from(requests).unwrap_or(i64::MAX),
         )
     }

@@ -1,6 +1,8 @@
 //! Several addresses of one application: which of them a request gets, which are left out, and that
 //! each has bounds of its own.
 
+mod full;
+
 use std::sync::{Mutex, atomic::AtomicBool};
 
 use tokio::sync::Notify;
@@ -24,6 +26,8 @@ enum Does {
     Mute,
     /// It serves connections, and does not respond to requests.
     Silent,
+    /// It opens connections of HTTP/2, and says nothing more on them.
+    Dead,
     /// It accepts connections, reads the first bytes, and closes them.
     Close,
     /// It looks at no request, and says so after a second.
@@ -112,6 +116,12 @@ impl Farm {
             Does::Hang => pending().await,
             Does::Mute => {
                 tokio::spawn(async move { while let Ok(1..) = far.read(&mut [0; 4096]).await {} });
+            }
+            Does::Dead => {
+                tokio::spawn(async move {
+                    _ = far.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+                    while let Ok(1..) = far.read(&mut [0; 4096]).await {}
+                });
             }
             Does::Close => {
                 tokio::spawn(async move { far.read(&mut [0; 4096]).await });

@@ -52,16 +52,14 @@ enum Health {
 /// Which addresses a request can still choose.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// Those that have failed it.
-    pub(super) tried: Vec<usize>,
-    /// Those that had no place for it. It chooses them after the others that are up.
-    pub(super) full: Vec<usize>,
-    /// Whether it has waited for a place. Then the full ones come after those left out, too.
-    pub(super) has_waited: bool,
-    /// One to choose only if all others are left out or tried.
+    /// Those that it has asked.
+    pub(super) asked: Vec<usize>,
+    /// One to choose only if all others are left out or asked.
     pub(super) avoided: Option<usize>,
     /// Whether that one comes after those left out, too.
     pub(super) is_shunned: bool,
+    /// Whether it chooses neither one that is left out nor one that is shunned.
+    pub(super) without_last: bool,
     /// How long ago an address that has failed must have been chosen, by any request.
     pub(super) pause: Duration,
 }
@@ -113,8 +111,16 @@ impl Choice {
             chosen.health = Health::Down { until, trial };
         }
         drop(state);
+        let choice = Arc::clone(self);
+        let trial = trial.map(|number| {
+            Arc::new(Trial {
+                choice: Arc::clone(self),
+                index,
+                number,
+            })
+        });
         Some(Turn {
-            choice: Arc::clone(self),
+            choice,
             index,
             trial,
         })
@@ -170,25 +176,17 @@ impl State {
         let count = self.addresses.len();
         let in_turn = (0..count).map(|step| (self.next + step) % count);
         in_turn
-            .filter(|index| !wanted.tried.contains(index))
-            .filter(|index| {
-                // It waits there for a place, and not for the outcome of another connect.
-                wanted.full.contains(index)
-                    || self.addresses[*index].can_be_asked(wanted.pause, now)
+            .filter(|index| !wanted.asked.contains(index))
+            .filter(|index| self.addresses[*index].can_be_asked(wanted.pause, now))
+            .map(|index| {
+                let standing = &self.addresses[index];
+                let is_avoided = wanted.avoided == Some(index);
+                let last = (is_avoided && wanted.is_shunned, standing.is_left_out(now));
+                (last, is_avoided, standing.requests, index)
             })
-            .min_by_key(|index| {
-                let standing = &self.addresses[*index];
-                let is_full = wanted.full.contains(index);
-                let is_avoided = wanted.avoided == Some(*index);
-                (
-                    is_full && wanted.has_waited,
-                    is_avoided && wanted.is_shunned,
-                    standing.is_left_out(now),
-                    is_full,
-                    is_avoided,
-                    standing.requests,
-                )
-            })
+            .filter(|(last, ..)| !wanted.without_last || *last == (false, false))
+            .min_by_key(|(last, is_avoided, requests, _)| (*last, *is_avoided, *requests))
+            .map(|(.., index)| index)
     }
 }
 
@@ -214,14 +212,22 @@ impl Standing {
     }
 }
 
-/// A request at the address that it has chosen. It counts there until this is dropped. A trial that
-/// has had no outcome by then makes way for the next one.
+/// A request at the address that it has chosen. It counts there until this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Turn {
     choice: Arc<Choice>,
     index: usize,
-    trial: Option<u64>,
+    trial: Option<Arc<Trial>>,
+}
+
+/// The trial of an address that is down, which all turns of one request at that address share. If
+/// it has had no outcome when the last of them ends, it makes way for the next one.
+#[derive(Debug)]
+struct Trial {
+    choice: Arc<Choice>,
+    index: usize,
+    number: u64,
 }
 
 impl Turn {
@@ -231,9 +237,11 @@ impl Turn {
 
     /// Returns whether this request tries an address that is down, and has no outcome yet.
     pub(super) fn is_trial(&self) -> bool {
-        let state = self.choice.lock();
-        let health = &state.addresses[self.index].health;
-        self.trial.is_some_and(|number| health.awaits(number))
+        let is_awaited = |trial: &Arc<Trial>| {
+            let state = trial.choice.lock();
+            state.addresses[trial.index].health.awaits(trial.number)
+        };
+        self.trial.as_ref().is_some_and(is_awaited)
     }
 
     /// Counts the request once more at its address, for a second connection.
@@ -242,19 +250,21 @@ impl Turn {
         Self {
             choice: Arc::clone(&self.choice),
             index: self.index,
-            trial: None,
+            trial: self.trial.clone(),
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.choice.lock();
-        let Standing {
-            requests, health, ..
-        } = &mut state.addresses[self.index];
-        *requests -= 1;
-        if self.trial.is_some_and(|number| health.awaits(number)) {
+        self.choice.lock().addresses[self.index].requests -= 1;
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let health = &mut self.choice.lock().addresses[self.index].health;
+        if health.awaits(self.number) {
             *health = Health::Down {
                 until: Instant::now(),
                 trial: None,
@@ -358,16 +368,16 @@ mod tests {
         (0..3).for_each(|index| take_down(&choice, index));
         let mut wanted = Wanted::default();
         while let Some(turn) = choice.choose(&wanted) {
-            wanted.tried.push(turn.index());
+            wanted.asked.push(turn.index());
         }
-        assert_eq!(wanted.tried, [0, 1, 2]);
+        assert_eq!(wanted.asked, [0, 1, 2]);
         // One is up, and a request for which it is of no use tries the others.
         choice.succeeded(1);
-        wanted.tried.clear();
+        wanted.asked.clear();
         while let Some(turn) = choice.choose(&wanted) {
-            wanted.tried.push(turn.index());
+            wanted.asked.push(turn.index());
         }
-        assert_eq!(wanted.tried, [1, 2, 0]);
+        assert_eq!(wanted.asked, [1, 2, 0]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,32 +389,55 @@ mod tests {
         };
         take_down(&choice, 1);
         while let Some(turn) = choice.choose(&wanted) {
-            wanted.tried.push(turn.index());
+            wanted.asked.push(turn.index());
         }
-        assert_eq!(wanted.tried, [2, 0, 1]);
-        wanted.tried.clear();
+        assert_eq!(wanted.asked, [2, 0, 1]);
+        wanted.asked.clear();
         wanted.is_shunned = true;
         while let Some(turn) = choice.choose(&wanted) {
-            wanted.tried.push(turn.index());
+            wanted.asked.push(turn.index());
         }
-        assert_eq!(wanted.tried, [2, 1, 0]);
+        assert_eq!(wanted.asked, [2, 1, 0]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_address_comes_after_the_others_that_are_up_until_it_was_waited_for() {
-        let choice = choice(3);
+    async fn neither_an_address_left_out_nor_one_that_is_shunned_is_chosen_before_the_last() {
+        let choice = choice(4);
         take_down(&choice, 0);
-        for (has_waited, expected) in [(false, [2, 1, 0]), (true, [2, 0, 1])] {
+        for (is_shunned, first, all) in [
+            (false, &[2, 3, 1][..], [2, 3, 1, 0]),
+            (true, &[2, 3], [2, 3, 0, 1]),
+        ] {
             let mut wanted = Wanted {
-                full: vec![1],
-                has_waited,
+                avoided: Some(1),
+                is_shunned,
+                without_last: true,
                 ..Wanted::default()
             };
             while let Some(turn) = choice.choose(&wanted) {
-                wanted.tried.push(turn.index());
+                wanted.asked.push(turn.index());
             }
-            assert_eq!(wanted.tried, expected);
+            assert_eq!(wanted.asked, first);
+            wanted.without_last = false;
+            while let Some(turn) = choice.choose(&wanted) {
+                wanted.asked.push(turn.index());
+            }
+            assert_eq!(wanted.asked, all);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_goes_on_with_the_second_connection_of_its_request() {
+        let choice = choice(1);
+        take_down(&choice, 0);
+        advance(10 * SECOND).await;
+        let first = choice.choose(&Wanted::default()).unwrap();
+        let second = first.again();
+        drop(first);
+        assert!(second.is_trial());
+        assert!(!choice.choose(&Wanted::default()).unwrap().is_trial());
+        drop(second);
+        assert!(choice.choose(&Wanted::default()).unwrap().is_trial());
     }
 
     #[tokio::test(start_paused = true)]
@@ -421,13 +454,6 @@ mod tests {
         assert_eq!(ask(), None);
         advance(SECOND).await;
         assert_eq!([ask(), ask()], [Some(0), None]);
-        // One that has found no place there waits for one.
-        let full = Wanted {
-            pause: SECOND,
-            full: vec![0],
-            ..Wanted::default()
-        };
-        assert_eq!(choice.choose(&full).map(|turn| turn.index()), Some(0));
         // A request that has not asked yet does so at once.
         assert_eq!(quick(&choice, 2), [0, 0]);
         choice.succeeded(0);

@@ -18,17 +18,8 @@ impl Patience {
 
     /// Waits for a future. Returns `None` if the time runs out.
     pub(super) async fn wait<T>(&mut self, waiting: impl Future<Output = T>) -> Option<T> {
-        self.wait_at_most(Duration::MAX, waiting).await
-    }
-
-    /// Waits for a future, for a part of the time at most. Returns `None` if that runs out.
-    pub(super) async fn wait_at_most<T>(
-        &mut self,
-        most: Duration,
-        waiting: impl Future<Output = T>,
-    ) -> Option<T> {
         let begun = Instant::now();
-        let outcome = timeout(self.left.min(most), waiting).await.ok();
+        let outcome = timeout(self.left, waiting).await.ok();
         self.left = self.left.saturating_sub(begun.elapsed());
         outcome
     }
@@ -41,6 +32,10 @@ impl Patience {
     /// Makes what is left the whole time.
     pub(super) const fn shrink(&mut self) {
         self.whole = self.left;
+    }
+
+    pub(super) const fn left(&self) -> Duration {
+        self.left
     }
 
     pub(super) const fn is_spent(&self) -> bool {

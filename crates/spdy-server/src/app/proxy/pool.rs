@@ -4,6 +4,7 @@ mod exclusive;
 mod lease;
 mod search;
 mod shared;
+mod waiting;
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -12,8 +13,9 @@ use axum::http::{Request, Response};
 use self::{
     exclusive::Exclusive,
     lease::Fate,
-    search::{Held, Search, Wait},
+    search::{Held, Search},
     shared::Shared,
+    waiting::{Asked, Placed, Waiting},
 };
 pub(super) use self::{lease::Lease, shared::Place};
 use super::{
@@ -146,6 +148,12 @@ impl Pool {
         }
     }
 
+    /// Returns how long a request waits for a place before it asks the last addresses: as long as
+    /// one attempt to connect can take.
+    fn limit(&self) -> Duration {
+        self.addresses[0].target.limit()
+    }
+
     /// Copies the head of a request that might have to be sent twice.
     fn copy_of_head(&self, request: &Request<Upload>) -> Option<Head> {
         let tells_what_it_looked_at = self.proxy.is_http2();
@@ -167,16 +175,12 @@ impl Address {
         }
     }
 
-    async fn lease(
-        &self,
-        turn: Turn,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Lease, Failure> {
-        Ok(match &self.connections {
-            Connections::Http1(pool) => Lease::Http1(pool.lease(turn, wait, patience).await?),
-            Connections::Http2(pool) => Lease::Http2(pool.lease(turn, wait, patience).await?),
-        })
+    /// Takes a place that is free, and waits for its connection within the time of one attempt.
+    async fn ask(&self, turn: Turn) -> Result<Asked, Failure> {
+        match &self.connections {
+            Connections::Http1(pool) => pool.ask(turn).await,
+            Connections::Http2(pool) => pool.ask(turn).await,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::{
     super::{failure::MAX_HEAD, sips::Sips},
-    Failure, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Wait,
+    Asked, Failure, Heard, Patience, Placed, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Waiting,
 };
 use crate::tail::Tailed;
 
@@ -74,48 +74,42 @@ impl Exclusive {
         }
     }
 
-    pub(super) async fn lease(
+    /// Takes a place that is free, and a connection.
+    pub(super) async fn ask(self: &Arc<Self>, turn: Turn) -> Result<Asked, Failure> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => self.lease(permit, turn).await.map(Asked::Leased),
+            Err(_) => {
+                let pool = Arc::clone(self);
+                let wait = |placed| pool.wait(turn, placed);
+                Ok(Asked::Full(Waiting::new(wait)))
+            }
+        }
+    }
+
+    async fn wait(self: Arc<Self>, turn: Turn, placed: Placed) -> Result<super::Lease, Failure> {
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        placed.note();
+        self.lease(permit.expect("it is never closed"), turn).await
+    }
+
+    async fn lease(
         self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
         turn: Turn,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Lease, Failure> {
-        let permit = self.permit(wait, patience).await.ok_or(Failure::Busy)?;
+    ) -> Result<super::Lease, Failure> {
         let place = Place {
             _permit: permit,
             turn,
         };
         match self.take_resting() {
-            Some(connection) => Ok(Lease::new(connection, place, self, true)),
-            None => self.connect(place, patience).await,
+            Some(connection) => Ok(Lease::leased(connection, place, self, true)),
+            None => self.connect(place).await,
         }
     }
 
-    async fn permit(&self, wait: Wait, patience: &mut Patience) -> Option<OwnedSemaphorePermit> {
-        let places = Arc::clone(&self.places);
-        let most = match wait {
-            Wait::Not => return places.try_acquire_owned().ok(),
-            Wait::Part => self.target.limit(),
-            Wait::Rest => Duration::MAX,
-        };
-        // The semaphore is never closed.
-        patience
-            .wait_at_most(most, places.acquire_owned())
-            .await?
-            .ok()
-    }
-
-    async fn connect(
-        self: &Arc<Self>,
-        place: Place,
-        patience: &mut Patience,
-    ) -> Result<Lease, Failure> {
-        let opening = self.target.open(Connection::new(&self.target));
-        let connection = patience
-            .wait(opening)
-            .await
-            .ok_or(Failure::ConnectTimeout)??;
-        Ok(Lease::new(connection, place, self, false))
+    async fn connect(self: &Arc<Self>, place: Place) -> Result<super::Lease, Failure> {
+        let connection = self.target.open(Connection::new(&self.target)).await?;
+        Ok(Lease::leased(connection, place, self, false))
     }
 
     /// Returns the usable connection that has been idle for the shortest time.
@@ -253,14 +247,19 @@ impl Drop for Hold {
 }
 
 impl Lease {
-    fn new(connection: Connection, place: Place, pool: &Arc<Exclusive>, reused: bool) -> Self {
-        Self {
+    fn leased(
+        connection: Connection,
+        place: Place,
+        pool: &Arc<Exclusive>,
+        reused: bool,
+    ) -> super::Lease {
+        super::Lease::Http1(Self {
             sender: connection.sender,
             heard: connection.heard,
             hold: Hold(Some((connection.close, place))),
             pool: Arc::clone(pool),
             reused,
-        }
+        })
     }
 
     pub(super) const fn sender(&mut self) -> &mut SendRequest<Upload> {
@@ -275,10 +274,9 @@ impl Lease {
         &self.pool.target
     }
 
-    /// Returns whether the request tries an address that is down.
-    pub(super) fn is_trial(&self) -> bool {
-        let held = self.hold.0.as_ref();
-        held.is_some_and(|(_, place)| place.turn.is_trial())
+    pub(super) fn turn(&self) -> &Turn {
+        let (_, place) = self.hold.0.as_ref().expect("it has its place");
+        &place.turn
     }
 
     /// Returns whether the connection has carried other requests before.
@@ -287,11 +285,12 @@ impl Lease {
     }
 
     /// Closes the connection, and opens another one in its place.
-    pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
+    pub(super) async fn renew(self, turn: Turn) -> Result<Asked, Failure> {
         let Self { pool, mut hold, .. } = self;
-        let (close, place) = hold.0.take().expect("it has its place");
+        let (close, mut place) = hold.0.take().expect("it has its place");
         drop(close);
-        pool.connect(place, patience).await
+        place.turn = turn;
+        pool.connect(place).await.map(Asked::Leased)
     }
 
     /// Keeps the connection for other requests once the request body is sent, too.
@@ -342,12 +341,10 @@ mod tests {
 
     /// Has a connection made, and lets it rest.
     async fn rest(pool: &Arc<Exclusive>) {
-        let mut patience = Patience::new(Duration::from_secs(1));
-        let turn = pool.target.turn();
-        pool.lease(turn, Wait::Rest, &mut patience)
-            .await
-            .unwrap()
-            .rest();
+        match pool.ask(pool.target.turn()).await {
+            Ok(Asked::Leased(super::super::Lease::Http1(lease))) => lease.rest(),
+            _ => panic!("no connection"),
+        }
     }
 
     #[test]

@@ -6,10 +6,8 @@ use axum::http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
-    super::{Failure, Heard, Patience, Target, Upload, target::Outcome, upload::Progress},
-    exclusive,
-    search::Wait,
-    shared,
+    super::{Failure, Heard, Target, Turn, Upload, target::Outcome, upload::Progress},
+    exclusive, shared,
 };
 use crate::tail::Tail;
 
@@ -33,6 +31,13 @@ impl Lease {
         self.target().index()
     }
 
+    pub(super) fn turn(&self) -> &Turn {
+        match self {
+            Self::Http1(lease) => lease.turn(),
+            Self::Http2(lease) => lease.turn(),
+        }
+    }
+
     fn target(&self) -> &Target {
         match self {
             Self::Http1(lease) => lease.target(),
@@ -42,11 +47,7 @@ impl Lease {
 
     /// Notes that the application has responded. That is a trial of its address, too.
     pub(super) fn note_answer(&self) {
-        let is_trial = match self {
-            Self::Http1(lease) => lease.is_trial(),
-            Self::Http2(lease) => lease.is_trial(),
-        };
-        if is_trial {
+        if self.turn().is_trial() {
             self.target().note(Outcome::Open);
         }
     }
@@ -94,19 +95,6 @@ impl Lease {
             Self::Http1(_) => {}
             Self::Http2(lease) => lease.give_up(),
         }
-    }
-
-    /// Replaces the connection with a new one to the same address.
-    pub(super) async fn renew(
-        self,
-        fate: Fate,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Self, Failure> {
-        Ok(match self {
-            Self::Http1(lease) => Self::Http1(lease.renew(patience).await?),
-            Self::Http2(lease) => Self::Http2(lease.renew(fate, wait, patience).await?),
-        })
     }
 
     /// Leaves a connection on which the request has failed.

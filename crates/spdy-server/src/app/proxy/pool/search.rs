@@ -1,35 +1,45 @@
 //! The way of one request to a connection, over the addresses of its application.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    ops::ControlFlow,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::{
     super::{Failure, Patience, Turn, choice::Wanted},
     Fate, Lease, Pool,
+    waiting::{Asked, Waiting},
 };
 use crate::config::after;
 
 /// The search of a request for a connection. Nothing of the request is sent meanwhile.
 ///
-/// It asks each address for a place that is free, and for a connection. It waits for a place only
-/// where others that are up have none either. If others are left out, it waits a part of its time
-/// and asks them before it waits for the rest.
+/// It asks each address once, and waits at none that is full. Only when all that are up have been
+/// asked, it waits for a place, at all that are full at once. After a part of its time it asks
+/// those that are left out as well, and goes on to wait meanwhile.
 ///
-/// If one of the addresses refuses connections, because its application starts, it asks them again
-/// after a pause.
+/// If no address is full, and one refuses connections because its application starts, it asks them
+/// again after a pause.
 ///
 /// A request that might have reached its application goes to the same address again, on a new
 /// connection: a second one that had been used before could have ended in the same way, and what
 /// ends one instance should not end others. Only if no connection to it can be opened it goes to
 /// another address, so it ends two instances at most. A request that was not looked at goes to
 /// another address at once.
-#[derive(Debug)]
 pub(super) struct Search<'a> {
     pool: &'a Pool,
     wanted: Wanted,
     held: Option<Held>,
+    /// The waits at the addresses that are full.
+    waiting: Vec<Waiting>,
+    /// When no address is asked any more.
+    deadline: Instant,
     /// Addresses that refuse are asked again until then.
     until: Instant,
     was_refused: bool,
@@ -45,16 +55,6 @@ pub(super) struct Held {
     pub(super) attempts: usize,
 }
 
-/// How long a request waits at an address for a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// It takes one that is free.
-    Not,
-    /// For as long as it could take to connect.
-    Part,
-    Rest,
-}
-
 impl<'a> Search<'a> {
     /// Creates a search for a request, which may have `held` a connection. It keeps the place of
     /// that connection until it has found a better one.
@@ -66,9 +66,12 @@ impl<'a> Search<'a> {
             wanted: Wanted {
                 avoided,
                 is_shunned,
+                without_last: true,
                 ..Wanted::default()
             },
             held,
+            waiting: Vec::new(),
+            deadline: Instant::now(),
             until: after(pool.proxy.retry_refused),
             was_refused: false,
             failure: Failure::ConnectTimeout,
@@ -77,83 +80,134 @@ impl<'a> Search<'a> {
 
     /// Returns a connection, or the last failure.
     pub(super) async fn lease(mut self, patience: &mut Patience) -> Result<Lease, Failure> {
-        if let Some(held) = self.held.take_if(|held| held.fate == Fate::Lost) {
-            let index = held.lease.index();
-            let wait = self.wait_at(index);
-            match held.lease.renew(held.fate, wait, patience).await {
-                Ok(lease) => return Ok(lease),
-                Err(failure) => self.note(index, wait, failure),
-            }
+        self.deadline = after(patience.left());
+        let found = {
+            // It is long, and each function that takes it would have room for it.
+            let finding = pin!(self.find());
+            patience.wait(finding).await
+        };
+        match found {
+            Some(ControlFlow::Break(lease)) => Ok(lease),
+            Some(ControlFlow::Continue(())) | None => Err(self.failure()),
         }
+    }
+
+    /// Ends with a connection, or without one where all addresses have failed.
+    async fn find(&mut self) -> ControlFlow<Lease> {
         loop {
-            while let Some(turn) = self.pool.choice.choose(&self.wanted) {
-                let index = turn.index();
-                let wait = self.wait_at(index);
-                match self.ask(turn, wait, patience).await {
-                    Ok(lease) => return Ok(lease),
-                    Err(failure) => self.note(index, wait, failure),
+            self.ask_each().await?;
+            let part = self.pool.limit();
+            let found = timeout(part, self.place()).await;
+            found.unwrap_or(ControlFlow::Continue(()))?;
+            self.wanted.without_last = false;
+            self.ask_each().await?;
+            self.place().await?;
+            if !self.pauses().await {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// Asks each address that can be chosen. The last of them are asked while it waits for a place;
+    /// the others before, because connections are cut to make room for a request that waits.
+    async fn ask_each(&mut self) -> ControlFlow<Lease> {
+        while let Some(turn) = self.choose() {
+            let mut asking = pin!(self.ask(turn));
+            let asked = poll_fn(|cx| {
+                if !self.wanted.without_last
+                    && let Poll::Ready(ControlFlow::Break(lease)) = self.poll_place(cx)
+                {
+                    return Poll::Ready(Ok(Asked::Leased(lease)));
                 }
-                if patience.is_spent() {
-                    return Err(self.failure);
+                asking.as_mut().poll(cx)
+            });
+            match asked.await {
+                Ok(Asked::Leased(lease)) => return ControlFlow::Break(lease),
+                Ok(Asked::Full(waiting)) => self.waiting.push(waiting),
+                Err(failure) => self.note(failure),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Chooses the next address to ask.
+    fn choose(&mut self) -> Option<Turn> {
+        if self.deadline <= Instant::now() {
+            return None;
+        }
+        let turn = match &self.held {
+            Some(held) if held.fate == Fate::Lost => held.lease.turn().again(),
+            _ => self.pool.choice.choose(&self.wanted)?,
+        };
+        self.wanted.asked.push(turn.index());
+        self.failure = Failure::ConnectTimeout;
+        Some(turn)
+    }
+
+    fn ask(&mut self, turn: Turn) -> impl Future<Output = Result<Asked, Failure>> + use<'a> {
+        let (pool, held) = (self.pool, self.held.take());
+        async move {
+            let index = turn.index();
+            match held {
+                Some(Held {
+                    lease: Lease::Http1(lease),
+                    ..
+                }) if lease.turn().index() == index => return lease.renew(turn).await,
+                Some(Held { lease, fate, .. }) => lease.leave(fate),
+                None => {}
+            }
+            pool.addresses[index].ask(turn).await
+        }
+    }
+
+    /// Waits for a place at each address that is full. Ends without one once all have failed.
+    async fn place(&mut self) -> ControlFlow<Lease> {
+        poll_fn(|cx| self.poll_place(cx)).await
+    }
+
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Lease>> {
+        let mut index = 0;
+        while let Some(waiting) = self.waiting.get_mut(index) {
+            match waiting.poll(cx) {
+                Poll::Pending => index += 1,
+                Poll::Ready(Ok(lease)) => return Poll::Ready(ControlFlow::Break(lease)),
+                Poll::Ready(Err(failure)) => {
+                    drop(self.waiting.remove(index));
+                    self.note(failure);
                 }
             }
-            if !self.pauses(patience).await {
-                return Err(self.failure);
-            }
+        }
+        match self.waiting.is_empty() {
+            true => Poll::Ready(ControlFlow::Continue(())),
+            false => Poll::Pending,
         }
     }
 
-    async fn ask(
-        &mut self,
-        turn: Turn,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Lease, Failure> {
-        match self.held.take() {
-            Some(Held { lease, fate, .. }) if lease.index() == turn.index() => {
-                return lease.renew(fate, wait, patience).await;
-            }
-            Some(Held { lease, fate, .. }) => lease.leave(fate),
-            None => {}
-        }
-        let address = &self.pool.addresses[turn.index()];
-        address.lease(turn, wait, patience).await
-    }
-
-    fn wait_at(&self, index: usize) -> Wait {
-        let Wanted { tried, full, .. } = &self.wanted;
-        let mut all = 0..self.pool.addresses.len();
-        if !full.contains(&index) {
-            Wait::Not
-        } else if all.all(|one| tried.contains(&one) || full.contains(&one)) {
-            Wait::Rest
-        } else {
-            Wait::Part
-        }
-    }
-
-    fn note(&mut self, index: usize, wait: Wait, failure: Failure) {
-        match (&failure, wait) {
-            (Failure::Busy, Wait::Not) => self.wanted.full.push(index),
-            (Failure::Busy, Wait::Part) => self.wanted.has_waited = true,
-            _ => self.wanted.tried.push(index),
-        }
+    fn note(&mut self, failure: Failure) {
         self.was_refused |= matches!(failure, Failure::Refused(_));
         self.failure = failure;
     }
 
+    /// Returns why there is no connection. If an address is full, that is what has taken the time.
+    fn failure(self) -> Failure {
+        match self.waiting.is_empty() {
+            true => self.failure,
+            false if self.waiting.iter().any(Waiting::has_place) => Failure::ConnectTimeout,
+            false => Failure::Busy,
+        }
+    }
+
     /// Waits until the addresses can be asked again. Returns whether they can be.
-    async fn pauses(&mut self, patience: &mut Patience) -> bool {
+    async fn pauses(&mut self) -> bool {
         let pause = (self.wanted.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         if !self.was_refused || Instant::now() + pause >= self.until {
             return false;
         }
         debug!(failure = %self.failure, ?pause, "the application refuses connections; trying again");
         self.wanted.pause = pause;
-        self.wanted.tried.clear();
-        self.wanted.full.clear();
-        self.wanted.has_waited = false;
-        patience.wait(sleep(pause)).await.is_some()
+        self.wanted.asked.clear();
+        sleep(pause).await;
+        true
     }
 }
 

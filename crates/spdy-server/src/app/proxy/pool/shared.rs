@@ -29,8 +29,8 @@ use hyper::{
 };
 use tokio::{
     runtime::Handle,
-    sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    sync::{MutexGuard, Notify},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 pub(in super::super) use self::usage::Place;
@@ -40,7 +40,10 @@ use self::{
     state::{Ending, Found, State},
     usage::Usage,
 };
-use super::{Failure, Fate, Heard, Patience, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Wait};
+use super::{
+    Asked, Failure, Fate, Heard, Patience, Placed, Progress, Target, Turn, UPLOAD_PAUSE, Upload,
+    Waiting,
+};
 
 /// The connections that requests share.
 #[derive(Debug)]
@@ -85,66 +88,84 @@ impl Shared {
         }
     }
 
-    /// Waits for a place. An application that closes a new connection without a word might be about
-    /// to restart, so there is one more attempt.
-    pub(super) async fn lease(
-        self: &Arc<Self>,
-        turn: Turn,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Lease, Failure> {
-        let mut leased = self.lease_once(wait, patience).await;
-        if let Err(Failure::Broken(_)) = leased {
-            leased = self.lease_once(wait, patience).await;
-        }
-        Ok(Lease::new(leased?, self, turn))
-    }
-
-    async fn lease_once(
-        self: &Arc<Self>,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Connection, Failure> {
+    /// Takes a place that is free. If no connection is open, it waits for one.
+    pub(super) async fn ask(self: &Arc<Self>, turn: Turn) -> Result<Asked, Failure> {
         let arrived = self.with(|state| state.now());
-        let most = match wait {
-            Wait::Not | Wait::Part => self.target.limit(),
-            Wait::Rest => Duration::MAX,
-        };
-        let finding = self.place(arrived, wait);
-        let found = patience.wait_at_most(most, finding).await;
-        found.ok_or_else(|| self.late())?
+        let taking = self.take(arrived, None);
+        let taken = timeout(self.target.limit(), taking).await;
+        Ok(match taken.unwrap_or(Err(Failure::ConnectTimeout))? {
+            Some(connection) => Asked::Leased(Lease::leased(connection, self, turn)),
+            None => {
+                let pool = Arc::clone(self);
+                let wait = |placed| pool.wait(turn, arrived, placed);
+                Asked::Full(Waiting::new(wait))
+            }
+        })
     }
 
-    /// Waits for a place, and takes it. A request that takes only a free one waits for the attempt
-    /// to open a connection.
-    async fn place(self: &Arc<Self>, arrived: u64, wait: Wait) -> Result<Connection, Failure> {
-        let takes_free = wait == Wait::Not;
-        let _turn = if takes_free && !self.with(|state| state.is_connecting()) {
-            self.queue.try_lock().map_err(|_| Failure::Busy)?
-        } else {
-            self.queue.lock().await
+    async fn wait(
+        self: Arc<Self>,
+        turn: Turn,
+        arrived: u64,
+        placed: Placed,
+    ) -> Result<super::Lease, Failure> {
+        let taken = self.take(arrived, Some(&placed)).await?;
+        Ok(Lease::leased(taken.expect("it waits"), &self, turn))
+    }
+
+    /// Takes a place. A request that does not wait gets `None` where all are taken.
+    ///
+    /// An application that closes a new connection without a word might be about to restart, so
+    /// there is one more attempt.
+    async fn take(
+        self: &Arc<Self>,
+        arrived: u64,
+        waits: Option<&Placed>,
+    ) -> Result<Option<Connection>, Failure> {
+        let taken = self.take_once(arrived, waits).await;
+        if let Err(Failure::Broken(_)) = taken {
+            let arrived = self.with(|state| state.now());
+            return self.take_once(arrived, waits).await;
+        }
+        taken
+    }
+
+    async fn take_once(
+        self: &Arc<Self>,
+        arrived: u64,
+        waits: Option<&Placed>,
+    ) -> Result<Option<Connection>, Failure> {
+        let Some(_turn) = self.stand_in_queue(waits.is_some()).await else {
+            return Ok(None);
         };
         loop {
             let max_connections = self.target.proxy.max_connections;
-            let attempt = match self.with(|state| state.find(arrived, max_connections)) {
-                Found::Place(connection) => return Ok(connection),
+            match self.with(|state| state.find(arrived, max_connections, waits.is_some())) {
+                Found::Place(connection) => return Ok(Some(connection)),
                 Found::Failed(failure) => return Err(failure),
-                Found::Nothing if takes_free => return Err(Failure::Busy),
-                Found::Nothing => {
-                    self.freed.notified().await;
-                    continue;
+                Found::Begun(ending) => self.connect(ending),
+                Found::Nothing if waits.is_none() => return Ok(None),
+                Found::Nothing => self.freed.notified().await,
+                Found::Attempt(attempt) => {
+                    if let Some(placed) = waits.filter(|_| self.with(|state| state.has_none())) {
+                        placed.note();
+                    }
+                    tokio::select! {
+                        () = attempt.over() => {}
+                        () = self.freed.notified() => {}
+                    }
                 }
-                Found::Attempt(attempt) => attempt,
-                Found::Begun(attempt, ending) => {
-                    self.connect(ending);
-                    attempt
-                }
-            };
-            tokio::select! {
-                () = attempt.over() => {}
-                () = self.freed.notified() => {}
             }
         }
+    }
+
+    /// Has the request be the next one. Returns `None` if others are before it, for which it only
+    /// waits if it waits for a place, or while the first connection is being opened.
+    async fn stand_in_queue(&self, waits: bool) -> Option<MutexGuard<'_, ()>> {
+        if waits || self.with(|state| state.awaits_the_first()) {
+            return Some(self.queue.lock().await);
+        }
+        self.queue.try_lock().ok()
     }
 
     /// Opens a connection in the seat that it was given.
@@ -183,10 +204,6 @@ impl Shared {
         }
     }
 
-    fn late(&self) -> Failure {
-        self.with(|state| state.late(self.target.proxy.max_connections))
-    }
-
     /// Reads or changes the state. Connections that it forgets are dropped while it is not locked:
     /// hyper's part of one can own requests, whose end changes the state again.
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -222,17 +239,17 @@ pub(in super::super) struct Lease {
 
 impl Lease {
     /// Creates the lease of a place that has been taken.
-    fn new(connection: Connection, pool: &Arc<Shared>, turn: Turn) -> Self {
+    fn leased(connection: Connection, pool: &Arc<Shared>, turn: Turn) -> super::Lease {
         let Connection {
             sender,
             heard,
             usage,
         } = connection;
-        Self {
+        super::Lease::Http2(Self {
             sender,
             heard,
             place: Arc::new(Place::new(usage, Arc::clone(pool), turn)),
-        }
+        })
     }
 
     /// Sends a request and returns the head of the response. If the future is dropped before that,
@@ -255,9 +272,8 @@ impl Lease {
         &self.place.pool.target
     }
 
-    /// Returns whether the request tries an address that is down.
-    pub(super) fn is_trial(&self) -> bool {
-        self.place.turn.is_trial()
+    pub(super) fn turn(&self) -> &Turn {
+        &self.place.turn
     }
 
     /// Abandons an application that has not responded.
@@ -270,18 +286,6 @@ impl Lease {
             usage.doubt();
             pool.retire(usage);
         }
-    }
-
-    /// Replaces the connection with a new one.
-    pub(super) async fn renew(
-        self,
-        fate: Fate,
-        wait: Wait,
-        patience: &mut Patience,
-    ) -> Result<Self, Failure> {
-        let (pool, turn) = (Arc::clone(&self.place.pool), self.place.turn.again());
-        self.leave(fate);
-        pool.lease(turn, wait, patience).await
     }
 
     /// Leaves a connection on which the request has failed.

@@ -40,7 +40,7 @@ pub(super) enum Found {
     Place(Connection),
     Attempt(Attempt),
     /// An attempt that the caller has to make.
-    Begun(Attempt, Ending),
+    Begun(Ending),
     Failed(Failure),
     Nothing,
 }
@@ -52,11 +52,12 @@ impl State {
     }
 
     /// Takes a place, or returns the attempt to open a connection. If all connections are full, an
-    /// attempt begins, or a connection that is of no use makes room for it.
+    /// attempt begins, or, for a request that `waits`, a connection that is of no use makes room
+    /// for it. A request that does not wait gets no attempt but that to open the first connection.
     ///
     /// A request that has waited for an attempt of an earlier request, and sees it fail, makes one
     /// more. It does not see those that ended before it `arrived`.
-    pub(super) fn find(&mut self, arrived: u64, max_connections: usize) -> Found {
+    pub(super) fn find(&mut self, arrived: u64, max_connections: usize, waits: bool) -> Found {
         self.retire_if(Connection::is_over);
         if let Some(connection) = self.take_place(Connection::is_preferred) {
             return Found::Place(connection);
@@ -64,15 +65,15 @@ impl State {
         let begun_since = self.attempt.as_ref().filter(|one| one.number > arrived);
         match (&self.attempt, begun_since) {
             (Some(attempt), _) if attempt.is_under_way() => {
-                return Found::Attempt(attempt.clone());
+                return match waits || self.open.is_empty() {
+                    true => Found::Attempt(attempt.clone()),
+                    false => Found::Nothing,
+                };
             }
             (_, Some(failed)) if self.open.is_empty() => return Found::Failed(failed.failure()),
-            (_, None) if self.seats < max_connections => {
-                let (attempt, ending) = self.begin();
-                return Found::Begun(attempt, ending);
-            }
+            (_, None) if self.seats < max_connections => return Found::Begun(self.begin()),
             (_, None) => {
-                if self.makes_room() {
+                if waits && self.makes_room() {
                     return Found::Nothing;
                 }
             }
@@ -87,16 +88,15 @@ impl State {
         self.open.iter().find(takes).cloned()
     }
 
-    fn begin(&mut self) -> (Attempt, Ending) {
+    fn begin(&mut self) -> Ending {
         self.seats += 1;
         self.attempts += 1;
         let (ending, outcome) = watch::channel(None);
-        let attempt = Attempt {
+        self.attempt = Some(Attempt {
             number: self.attempts,
             outcome,
-        };
-        self.attempt = Some(attempt.clone());
-        (attempt, ending)
+        });
+        ending
     }
 
     /// Cuts a connection for a request that waits: one that no client uses, or else one whose
@@ -133,22 +133,18 @@ impl State {
         }
     }
 
-    pub(super) fn is_connecting(&self) -> bool {
-        self.attempt.as_ref().is_some_and(Attempt::is_under_way)
+    pub(super) const fn has_none(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Returns whether no connection is open, and the first is on its way.
+    pub(super) fn awaits_the_first(&self) -> bool {
+        self.has_none() && self.attempt.as_ref().is_some_and(Attempt::is_under_way)
     }
 
     /// Returns what the caller has to drop while the state is not locked.
     pub(super) fn forgotten(&mut self) -> Vec<Connection> {
         mem::take(&mut self.forgotten)
-    }
-
-    /// Returns the reason why a request has run out of time.
-    pub(super) fn late(&self, max_connections: usize) -> Failure {
-        if self.open.is_empty() && (self.is_connecting() || self.seats < max_connections) {
-            Failure::ConnectTimeout
-        } else {
-            Failure::Busy
-        }
     }
 }
 
