@@ -186,23 +186,6 @@ pin_project! {
         // `None` once HTTP is over: the connection gives way to no other then.
         ending: Option<Ending>,
         leash: Leash,
-        cut: Option<CutShort<IO>>,
-    }
-}
-
-/// The end of a connection whose last response has failed in the middle, and has no end but that of
-/// the connection.
-struct CutShort<IO> {
-    io: IO,
-    error: Option<hyper::Error>,
-}
-
-impl<IO: AsyncWrite + Unpin> CutShort<IO> {
-    /// Completes when what came before has left, or was waited for long enough.
-    fn poll_error(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // If it fails, the client has left.
-        _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
-        Poll::Ready(self.error.take().map_or(Ok(()), |error| Err(error.into())))
     }
 }
 
@@ -218,7 +201,6 @@ impl<IO> Http1<IO> {
             watch,
             ending: Some(ending),
             leash,
-            cut: None,
         }
     }
 }
@@ -245,28 +227,14 @@ where
                 watch.refused(status, None);
             }
             // It owns the transport unless a handler does.
-            let connection = this.connection.get_mut().take();
+            this.connection.set(None);
             *this.ending = None;
-            if let Err(error) = end {
-                let tail = this.leash.0.tail();
-                let Some(parts) = connection
-                    .filter(|_| tail.is_open())
-                    .and_then(http1::UpgradeableConnection::into_parts)
-                else {
-                    return Poll::Ready(Err(error.into()));
-                };
-                tail.cut();
-                *this.cut = Some(CutShort {
-                    io: parts.io.into_inner(),
-                    error: Some(error),
-                });
-            }
+            end?;
         }
-        if let Some(cut) = this.cut {
-            return cut.poll_error(cx);
-        }
-        match this.leash.0.switched() {
+        let owed = &this.leash.0;
+        match owed.switched() {
             Some(switched) => switched.poll_over(cx).map(Ok),
+            None if owed.tail().is_cut() => Poll::Ready(Err(CUT_SHORT.into())),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -287,6 +255,9 @@ where
         self.ending.as_ref().is_some_and(Ending::is_lingering)
     }
 }
+
+/// The error of a connection that was to end a response.
+const CUT_SHORT: &str = "the body of a response to HTTP/1.0 has failed, which has no length";
 
 /// Returns the status with which hyper answered a request that it could not parse. hyper ends the
 /// connection with this error.

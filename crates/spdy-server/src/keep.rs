@@ -227,10 +227,7 @@ where
         {
             keeping.0.owed.tail().open();
         }
-        Poll::Ready(Ok(response.map(|body| KeptBody {
-            body,
-            _answering: answering,
-        })))
+        Poll::Ready(Ok(response.map(|body| KeptBody { body, answering })))
     }
 }
 
@@ -242,10 +239,14 @@ fn has_length(response: &Response<impl Body>) -> bool {
 
 pin_project! {
     /// The body of a response. The request is over when it is dropped.
+    ///
+    /// hyper ends a connection at once when a body fails, with what it has not written. If only the
+    /// end of the connection ends the body, the transport makes that a cut, and waits for all
+    /// before it. So hyper gets an end, up to which it writes everything.
     pub(crate) struct KeptBody<B> {
         #[pin]
         body: B,
-        _answering: Option<Answering>,
+        answering: Option<Answering>,
     }
 }
 
@@ -257,7 +258,15 @@ impl<B: Body> Body for KeptBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if let (Some(Err(_)), Some(Answering(keeping))) = (&frame, this.answering)
+            && keeping.0.owed.tail().is_open()
+        {
+            keeping.0.owed.tail().cut();
+            return Poll::Ready(None);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -164,6 +164,45 @@ impl http_body::Body for Pieces {
     }
 }
 
+/// A body that has this number of pieces and an error, all of them at once.
+struct Burst(usize);
+
+const PIECE: &[u8] = &[b'x'; 1024];
+
+impl http_body::Body for Burst {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(rest) = self.0.checked_sub(1) else {
+            return Poll::Ready(Some(Err(io::Error::other("it broke off"))));
+        };
+        self.0 = rest;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PIECE)))))
+    }
+}
+
+#[tokio::test]
+async fn what_a_response_to_http_1_0_has_before_it_breaks_off_reaches_the_client() {
+    for pieces in [0, 1, 100, 1000] {
+        let app = Router::new().fallback(async move || Body::new(Burst(pieces)));
+        let server = Running::start(plain(Timeouts::default()), app).await;
+        let mut io = TcpStream::connect(server.address).await.unwrap();
+        io.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let end = timeout(LONG, io.read_to_end(&mut answer)).await;
+        let error = end.expect("the connection is not closed").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{pieces}");
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let head = head.expect("there is no head") + 4;
+        assert_eq!(answer.len() - head, pieces * PIECE.len());
+        _ = server.end().await;
+    }
+}
+
 /// Only the close of its connection ends such a response.
 #[tokio::test]
 async fn a_response_to_http_1_0_that_breaks_off_does_not_look_whole() {
