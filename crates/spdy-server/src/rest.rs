@@ -82,9 +82,16 @@ pub(crate) struct Rest {
     period: Duration,
     alarm: Pin<Box<Sleep>>,
     before: Seen,
-    /// The number of times in a row that the alarm rang without a request, since the connection was
-    /// asked to finish.
-    finishing: Option<u32>,
+    /// There once the connection was asked to finish.
+    finishing: Option<Finishing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Finishing {
+    /// The number of times in a row that the alarm rang without a request.
+    rung: u32,
+    /// Whether the client had every response when the alarm was set.
+    was_sent: bool,
 }
 
 /// The counters at the time when the alarm was set.
@@ -123,8 +130,12 @@ impl Rest {
     }
 
     fn begin_to_finish(&mut self) {
-        self.finishing = Some(0);
-        self.period = match self.answers.are_sent() {
+        self.go_on_to_finish(0, self.answers.are_sent());
+    }
+
+    fn go_on_to_finish(&mut self, rung: u32, was_sent: bool) {
+        self.finishing = Some(Finishing { rung, was_sent });
+        self.period = match was_sent {
             true => ANSWER.min(self.write),
             false => self.write,
         };
@@ -155,21 +166,22 @@ impl Rest {
         let before = mem::replace(&mut self.before, now);
         let is_open = self.requests.open.load(Ordering::Relaxed) > 0;
         let is_unused = !is_open && now.changes == before.changes;
-        let Some(rung) = self.finishing else {
+        let Some(Finishing { rung, was_sent }) = self.finishing else {
             if is_unused {
                 self.begin_to_finish();
             }
             return is_unused.then_some(Over::Rest);
         };
-        let has_too_little_time = self.period < self.write && !self.answers.are_sent();
-        if !is_unused || self.is_lingering() || has_too_little_time {
+        if !is_unused || self.is_lingering() {
             self.begin_to_finish();
             return None;
         }
-        self.finishing = Some(rung + 1);
-        let is_quiet = now.sent == before.sent;
-        let is_over = is_quiet || rung + 1 >= MAX_PERIODS;
-        is_over.then(|| match self.answers.are_sent() {
+        let (rung, are_sent) = (rung + 1, self.answers.are_sent());
+        self.go_on_to_finish(rung, are_sent);
+        // What it had the time for is over or has just begun.
+        let is_quiet = now.sent == before.sent && are_sent == was_sent;
+        let is_over = is_quiet || rung >= MAX_PERIODS;
+        is_over.then_some(match are_sent {
             true => Over::Mute,
             false => Over::Stuck,
         })
@@ -281,6 +293,42 @@ mod tests {
         let asked = Instant::now();
         assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Stuck);
         assert_eq!(asked.elapsed(), ANSWER + WRITE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_just_taken_everything_has_a_moment_to_answer() {
+        let (answers, before) = (Answers::new(WRITE), Duration::from_millis(100));
+        answers.outflow().set_unflushed(true);
+        let mut rest = Rest::new(answers.clone(), Owed::default(), PERIOD, WRITE);
+        rest.drain();
+        let asked = Instant::now();
+        tokio::spawn(async move {
+            sleep(WRITE - before).await;
+            answers.outflow().set_unflushed(false);
+        });
+        assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Mute);
+        assert_eq!(asked.elapsed(), WRITE + ANSWER);
+    }
+
+    /// Each flush could be that of the answer to a PING.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_everything_at_times_is_not_waited_for_without_end() {
+        let answers = Answers::new(WRITE);
+        let mut rest = Rest::new(answers.clone(), Owed::default(), PERIOD, WRITE);
+        rest.drain();
+        let asked = Instant::now();
+        tokio::spawn(async move {
+            sleep(ANSWER / 2).await;
+            loop {
+                answers.outflow().set_unflushed(true);
+                sleep(WRITE).await;
+                answers.outflow().set_unflushed(false);
+                sleep(ANSWER).await;
+            }
+        });
+        let over = timeout(WRITE * 100, poll_fn(|cx| rest.poll_over(cx))).await;
+        assert_eq!(over, Ok(Over::Mute));
+        assert_eq!(asked.elapsed(), (ANSWER + WRITE) * (MAX_PERIODS / 2));
     }
 
     /// The transport has limits of its own for that, which are longer than a short write timeout.
