@@ -71,7 +71,8 @@ pub(crate) struct Tailed<IO: Fails> {
 #[derive(Debug)]
 struct Leaving {
     until: Instant,
-    pause: Pin<Box<Sleep>>,
+    pause: Duration,
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl<IO: Fails> Tailed<IO> {
@@ -98,20 +99,24 @@ impl<IO: AsyncWrite + Fails + Unpin> Tailed<IO> {
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let leaving = self.leaving.get_or_insert_with(|| Leaving {
             until: Instant::now() + LINGER,
-            pause: Box::pin(sleep(PAUSE)),
+            pause: SHORTEST_PAUSE,
+            alarm: Box::pin(sleep(Duration::ZERO)),
         });
         loop {
-            if let Poll::Ready(flushed) = Pin::new(&mut self.io).poll_flush(cx) {
-                flushed?;
-                if self.io.is_sent() {
-                    return Poll::Ready(Ok(()));
-                }
+            let flushed = Pin::new(&mut self.io).poll_flush(cx)?;
+            ready!(leaving.alarm.as_mut().poll(cx));
+            if flushed.is_ready() && self.io.is_sent() {
+                return Poll::Ready(Ok(()));
             }
-            if leaving.until <= Instant::now() {
+            let now = Instant::now();
+            if leaving.until <= now {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            ready!(leaving.pause.as_mut().poll(cx));
-            leaving.pause.as_mut().reset(Instant::now() + PAUSE);
+            leaving
+                .alarm
+                .as_mut()
+                .reset(leaving.until.min(now + leaving.pause));
+            leaving.pause = (leaving.pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -140,8 +145,10 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Tailed<IO> {
 /// How long the bytes before a cut can take to leave.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// How often the system is asked whether they have left. It does not tell by itself.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The pauses before the system is asked again whether they have left, each twice as long as the
+/// one before. It does not tell by itself.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -7,6 +9,15 @@ struct Probe {
     io: DuplexStream,
     sent: Option<Instant>,
     is_reset: Arc<AtomicBool>,
+    /// How often it was asked.
+    asked: Arc<AtomicUsize>,
+}
+
+/// How a transport was shut down.
+struct Shut {
+    took: Duration,
+    is_reset: bool,
+    asked: usize,
 }
 
 impl Fails for Probe {
@@ -19,6 +30,7 @@ impl Fails for Probe {
     }
 
     fn is_sent(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.sent.is_some_and(|sent| sent <= Instant::now())
     }
 
@@ -35,14 +47,14 @@ impl AsyncWrite for Probe {
     pass!(poll_write, poll_flush, poll_shutdown => io);
 }
 
-/// Shuts a transport down. Returns how long that took, and whether its peer sees a reset.
-async fn shut(sent_after: Option<Duration>, tell: impl FnOnce(&Tail)) -> (Duration, bool) {
+async fn shut(sent_after: Option<Duration>, tell: impl FnOnce(&Tail)) -> Shut {
     let (near, mut far) = duplex(64);
-    let (tail, is_reset) = (Tail::default(), Arc::default());
+    let (tail, is_reset, asked) = (Tail::default(), Arc::default(), Arc::default());
     let probe = Probe {
         io: near,
         sent: sent_after.map(|time| Instant::now() + time),
         is_reset: Arc::clone(&is_reset),
+        asked: Arc::clone(&asked),
     };
     let mut io = Tailed::new(probe, tail.clone());
     tell(&tail);
@@ -52,22 +64,32 @@ async fn shut(sent_after: Option<Duration>, tell: impl FnOnce(&Tail)) -> (Durati
     let took = begun.elapsed();
     assert_eq!(far.read_u8().await.unwrap(), b'x');
     drop(io);
-    (took, is_reset.load(Ordering::Relaxed))
+    Shut {
+        took,
+        is_reset: is_reset.load(Ordering::Relaxed),
+        asked: asked.load(Ordering::Relaxed),
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_waits_for_the_bytes_before_it_and_no_longer_than_a_while() {
-    let second = Duration::from_secs(1);
-    for (sent_after, expected) in [(Some(second), second), (None, LINGER)] {
-        let (took, is_reset) = shut(sent_after, Tail::cut).await;
-        assert!(took >= expected && took < expected + 2 * PAUSE, "{took:?}");
-        assert!(is_reset);
+    let [short, second] = [5, 1000].map(Duration::from_millis);
+    for (sent_after, expected, pause, most) in [
+        (None, LINGER, Duration::ZERO, 30),
+        (Some(second), second, LONGEST_PAUSE, 11),
+        (Some(short), short, SHORTEST_PAUSE, 3),
+    ] {
+        let shut = shut(sent_after, Tail::cut).await;
+        let took = shut.took;
+        assert!(took >= expected && took <= expected + pause, "{took:?}");
+        assert!(shut.is_reset && shut.asked <= most, "{}", shut.asked);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_whose_end_was_told_are_no_cut() {
     for tell in [Tail::open, |_: &Tail| {}] {
-        assert_eq!(shut(None, tell).await, (Duration::ZERO, false));
+        let shut = shut(None, tell).await;
+        assert_eq!((shut.took, shut.is_reset), (Duration::ZERO, false));
     }
 }
