@@ -207,7 +207,7 @@ struct Flow {
     /// Whether a write has found that the receiver has reset its connection.
     has_met_reset: bool,
     /// Whether a write of the other direction has found that the sender has reset its connection.
-    /// The system tells that once, and then says that the sender has ended.
+    /// A system that tells that once says that the sender has ended when it is read.
     is_doubtful: bool,
     /// Bytes that the receiver has not taken, [`BUFFER`] at most.
     kept: Vec<u8>,
@@ -312,7 +312,7 @@ impl Flow {
     fn fail_to_write(&mut self, error: io::ErrorKind) {
         self.fault = Some(Fault::Writing);
         // After the end of the receiver, the system reports a reset as a broken pipe.
-        self.has_met_reset = error != io::ErrorKind::BrokenPipe;
+        self.has_met_reset = TELLS_RESETS_ONCE && error != io::ErrorKind::BrokenPipe;
         self.give_up();
     }
 
@@ -403,6 +403,10 @@ impl Flow {
         outcome
     }
 }
+
+/// Whether the system reports a reset that a write has met to no read. Others report it to each, so
+/// a read that ends is to be believed.
+const TELLS_RESETS_ONCE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The maximum number of bytes that wait in one direction for a side that does not read, beside
 /// those in the system.
