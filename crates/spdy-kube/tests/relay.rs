@@ -29,17 +29,9 @@ use tokio_tungstenite::{
 };
 
 use self::support::{
-    ALL, SOON, TERMINAL,
+    ALL, PAIRS, SOON, TERMINAL,
     wires::{Connecting, Wires, in_memory, websocket_server},
 };
-
-/// The protocols of the client and the server.
-const PAIRS: [(Transport, Transport); 4] = [
-    (Transport::Spdy, Transport::Spdy),
-    (Transport::Spdy, Transport::WebSocket),
-    (Transport::WebSocket, Transport::Spdy),
-    (Transport::WebSocket, Transport::WebSocket),
-];
 
 /// Many more bytes than can be under way.
 const MUCH: usize = 8 << 20;

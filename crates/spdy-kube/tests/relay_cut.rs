@@ -24,18 +24,9 @@ use tokio::{
 };
 
 use self::support::{
-    ALL,
+    ALL, PAIRS,
     wires::{Connecting, Wires, in_memory},
 };
-
-/// What the client and the server speak; `None` for the relay that passes SPDY as it is.
-const PAIRS: [Option<(Transport, Transport)>; 5] = [
-    None,
-    Some((Transport::Spdy, Transport::Spdy)),
-    Some((Transport::Spdy, Transport::WebSocket)),
-    Some((Transport::WebSocket, Transport::Spdy)),
-    Some((Transport::WebSocket, Transport::WebSocket)),
-];
 
 const INPUT: &[u8] = &[b'i'; 20_000];
 const CODE: Status = Status::Exit(Exit::code(7));
@@ -200,7 +191,8 @@ fn a_cut_at_any_moment_is_no_success_and_leaves_nothing() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        for pair in PAIRS {
+        // `None` is the relay that passes SPDY as it is.
+        for pair in PAIRS.map(Some).into_iter().chain([None]) {
             for cut in [Cut::Client, Cut::Server, Cut::Dropped] {
                 let mut moment = 0;
                 while !run(pair, cut, moment, &format!("{pair:?}, {cut:?} at {moment}")).await {

@@ -17,17 +17,9 @@ use tokio::{
 };
 
 use self::support::{
-    ALL,
+    ALL, PAIRS,
     wires::{Connecting, Wires, in_memory},
 };
-
-/// The protocols of the client and the server.
-const PAIRS: [(Transport, Transport); 4] = [
-    (Transport::Spdy, Transport::Spdy),
-    (Transport::Spdy, Transport::WebSocket),
-    (Transport::WebSocket, Transport::Spdy),
-    (Transport::WebSocket, Transport::WebSocket),
-];
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -26,16 +26,9 @@ use tokio::{
 };
 
 use self::support::{
-    SOON, serve,
+    PAIRS, SOON, serve,
     wires::{Connecting, Wires, in_memory},
 };
-
-const PAIRS: [(Transport, Transport); 4] = [
-    (Transport::Spdy, Transport::Spdy),
-    (Transport::Spdy, Transport::WebSocket),
-    (Transport::WebSocket, Transport::Spdy),
-    (Transport::WebSocket, Transport::WebSocket),
-];
 
 const MUCH: usize = 8 << 20;
 

@@ -9,7 +9,10 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use spdy_kube::{BoxError, Exit, Io, Options, Protocol, Server, Status, Streams, client::Remote};
+use spdy_kube::{
+    BoxError, Exit, Io, Options, Protocol, Server, Status, Streams,
+    client::{Remote, Transport},
+};
 use spdy_session::{HeaderBlock, OpenOptions, Session, Stream, StreamError};
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
@@ -36,6 +39,14 @@ pub(crate) const TERMINAL: Streams = Streams {
     stderr: false,
     tty: true,
 };
+
+/// The protocols of the client and the server of a relay.
+pub(crate) const PAIRS: [(Transport, Transport); 4] = [
+    (Transport::Spdy, Transport::Spdy),
+    (Transport::Spdy, Transport::WebSocket),
+    (Transport::WebSocket, Transport::Spdy),
+    (Transport::WebSocket, Transport::WebSocket),
+];
 
 /// How long a server waits for streams in tests in which some never arrive.
 pub(crate) const GATHER: Duration = Duration::from_secs(5);
