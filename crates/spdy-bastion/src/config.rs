@@ -128,9 +128,10 @@ pub struct Limits {
     /// How long a connection to the API server may take. The default is 10 s.
     pub connect: Duration,
     /// How long the API server may take to answer a request for streams, with the time for the
-    /// connection. Then the client gets 504. The default is 60 s. Other requests have no limit: a
-    /// program behind the API server can take any time, and a client that goes takes its request
-    /// along.
+    /// connection: half of it for each of the two transports. Then the client gets 504, or what the
+    /// API server has answered for the first one. The default is 60 s. Other requests have no
+    /// limit: a program behind the API server can take any time, and a client that goes takes its
+    /// request along.
     pub answer: Duration,
     /// How long a client may take nothing of what waits for it: over HTTP/1.1 any byte, also of
     /// streams, and over HTTP/2 a piece of a response. Then the connection ends, or the response.

@@ -135,7 +135,10 @@ impl Gateway {
                 return status.into_response();
             }
         };
-        let client = client(upstream.place()).transport(Transport::of(request));
+        // Then the first refusal is known before the session has to end.
+        let client = client(upstream.place())
+            .transport(Transport::of(request))
+            .timeout(Some(self.limits.answer / 2));
         let relay = Relay::new(Server::new(), client);
         let relayed = async {
             match wanted.verb {

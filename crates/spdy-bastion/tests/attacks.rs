@@ -82,6 +82,24 @@ async fn an_api_server_that_does_not_answer_a_request_for_streams_is_a_504() {
     assert_eq!(audit[3]["outcome"], "failure");
 }
 
+/// It is asked over WebSocket after that.
+#[tokio::test]
+async fn an_api_server_that_refuses_spdy_and_is_silent_then_has_given_the_reason() {
+    let test = Test::start(|config, _| config.limits.answer = Duration::from_secs(4)).await;
+    let silent = "/api/v1/namespaces/default/pods/silent-after-spdy";
+    let onward = test.onward(&format!("{silent}/exec?command=id&stdout=1"));
+    let client = test.kube(Transport::Spdy);
+    let asking = timeout(SOON, client.exec(onward, OUTPUT));
+    let refused = asking.await.expect("client is refused soon").err().unwrap();
+    assert_eq!(refused.http_status().unwrap(), 404);
+    let reason = "pods \"missing\" not found";
+    assert_eq!(refused.refusal().unwrap().to_string(), reason);
+    let end = &test.audit(2).await[1];
+    assert_eq!(end["outcome"], "failure");
+    assert_eq!(end["message"], reason);
+    assert_eq!(test.api.seen().len(), 2);
+}
+
 /// The client of the port-forward answers PINGs, and does not read what is forwarded.
 #[tokio::test]
 async fn a_port_forward_that_is_not_read_can_be_killed() {

@@ -40,7 +40,7 @@ mod websocket;
 
 use std::{future::Future, time::Duration};
 
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use spdy_tower::upgrade::{self, ConnectError};
@@ -57,7 +57,11 @@ pub(crate) use self::{
     remote::{Breaking, MAX_STATUS, judge},
     spdy::{Begun, begin, chosen},
 };
-use crate::{BoxError, Streams, negotiate::asks_for_websocket, websocket::Subprotocol};
+use crate::{
+    BoxError, Streams,
+    negotiate::{PORT_FORWARD, asks_for_websocket},
+    websocket::Subprotocol,
+};
 
 /// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. You
 /// can add headers, such as `authorization`. A client that asks for WebSocket replaces the method
@@ -69,7 +73,8 @@ pub fn request(uri: &Uri) -> Request<()> {
     request
 }
 
-/// The transports that a [`Client`] asks for.
+/// The transports that a [`Client`] asks for. If the server refuses the first one and does not
+/// accept the second one, or does not answer again, the error is the first refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// WebSocket, and SPDY if the server refuses WebSocket with any status.
@@ -142,8 +147,8 @@ impl<C> Client<C> {
         self
     }
 
-    /// Sets how long a server may take to accept a connection and answer a request. `None` waits
-    /// for as long as the transport does.
+    /// Sets how long a server may take to accept a connection and answer a request, for each
+    /// transport that is asked for. `None` waits for as long as the server does.
     #[must_use]
     pub const fn timeout(mut self, time: Option<Duration>) -> Self {
         self.timeout = time;
@@ -167,7 +172,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`ClientError`]. The command may have run, unless it is [`Connect`](ClientError::Connect).
+    /// [`ClientError`]. The command may have run. With [`Connect`](ClientError::Connect) it has run
+    /// only if the server has upgraded to WebSocket, and its response was lost or came too late.
     pub async fn exec(
         &self,
         request: Request<()>,
@@ -188,19 +194,16 @@ where
             true => &[Subprotocol::V5, Subprotocol::V4][..],
             false => &[Subprotocol::V5],
         };
-        let over_websocket = async {
-            let (socket, chosen) = self.ask_for_websocket(&request, offer).await?;
-            Ok(websocket::exec(socket, chosen, streams, self.ping))
-        };
-        let over_spdy = async {
-            let offer = spdy::PROTOCOLS.map(crate::Protocol::name);
-            let asked = async {
-                spdy::connect(self.connect().await?, request.clone(), &offer, self.ping).await
-            };
-            let (response, (session, _)) = self.in_time(asked).await?;
-            spdy::open_streams(&response, session, streams).await
-        };
-        self.ask(over_websocket, over_spdy).await
+        let over_spdy = spdy::PROTOCOLS.map(crate::Protocol::name);
+        match self.upgrade(&request, offer, &over_spdy).await? {
+            Upgrade::WebSocket(upgrade) => {
+                let (socket, chosen) = upgrade.agree(offer).await?;
+                Ok(websocket::exec(socket, chosen, streams, self.ping))
+            }
+            Upgrade::Spdy((response, (session, _))) => {
+                spdy::open_streams(&response, session, streams).await
+            }
+        }
     }
 
     /// Attaches to a process, as [`exec`](Self::exec) does, with a request for attach.
@@ -223,77 +226,84 @@ where
     ///
     /// [`ClientError`].
     pub async fn forward(&self, request: Request<()>) -> Result<Forward, ClientError> {
-        let over_websocket = async {
-            let offer = [Subprotocol::Tunnel];
-            let (socket, _) = self.ask_for_websocket(&request, &offer).await?;
-            Ok(Forward::tunnelled(socket, self.ping))
-        };
-        let over_spdy = async {
-            let asked =
-                async { Forward::ask(self.connect().await?, request.clone(), self.ping).await };
-            self.in_time(asked).await
-        };
-        self.ask(over_websocket, over_spdy).await
+        let offer = [Subprotocol::Tunnel];
+        match self.upgrade(&request, &offer, &[PORT_FORWARD]).await? {
+            Upgrade::WebSocket(upgrade) => {
+                let (socket, _) = upgrade.agree(&offer).await?;
+                Ok(Forward::tunnelled(socket, self.ping))
+            }
+            Upgrade::Spdy(upgrade) => Forward::agreed(upgrade),
+        }
     }
 
-    /// Asks over the transports in their order, until one is not refused.
-    async fn ask<T>(
+    /// Asks over the transports in their order, until the server upgrades. What fails after that is
+    /// no reason to ask again, or to say that it was refused: the command may run.
+    async fn upgrade(
         &self,
-        over_websocket: impl Future<Output = Result<T, ClientError>>,
-        over_spdy: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
+        request: &Request<()>,
+        subprotocols: &[Subprotocol],
+        protocols: &[&'static str],
+    ) -> Result<Upgrade, ClientError> {
+        let over_websocket = self.in_time(async {
+            let upgrade = websocket::connect(self.connect().await?, request, subprotocols).await?;
+            Ok(Upgrade::WebSocket(upgrade))
+        });
+        let over_spdy = self.in_time(async {
+            let (transport, request) = (self.connect().await?, request.clone());
+            let upgrade = spdy::connect(transport, request, protocols, self.ping).await?;
+            Ok(Upgrade::Spdy(upgrade))
+        });
         match self.transport {
-            Transport::WebSocketFirst => match is_refused(over_websocket.await) {
-                Some(answer) => answer,
-                None => over_spdy.await,
-            },
-            Transport::SpdyFirst => match is_refused(over_spdy.await) {
-                Some(answer) => answer,
-                None => over_websocket.await,
-            },
+            Transport::WebSocketFirst => either(over_websocket, over_spdy).await,
+            Transport::SpdyFirst => either(over_spdy, over_websocket).await,
             Transport::WebSocket => over_websocket.await,
             Transport::Spdy => over_spdy.await,
         }
     }
 
-    /// Asks for WebSocket. Returns the connection and the sub-protocol.
-    async fn ask_for_websocket(
-        &self,
-        request: &Request<()>,
-        offer: &[Subprotocol],
-    ) -> Result<(websocket::Socket, Subprotocol), ClientError> {
-        let asked = async { websocket::connect(self.connect().await?, request, offer).await };
-        self.in_time(asked).await
-    }
-
-    async fn connect(&self) -> Result<TokioIo<IO>, ClientError> {
+    async fn connect(&self) -> Result<TokioIo<IO>, ConnectError> {
         match (self.connect)().await {
             Ok(transport) => Ok(TokioIo::new(transport)),
-            Err(error) => Err(ConnectError::Transport(error.into()).into()),
+            Err(error) => Err(ConnectError::Transport(error.into())),
         }
     }
 
     async fn in_time<T>(
         &self,
-        asked: impl Future<Output = Result<T, ClientError>>,
+        asked: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ClientError> {
-        match self.timeout {
+        let answer = match self.timeout {
             Some(time) => timeout(time, asked)
                 .await
-                .unwrap_or(Err(ClientError::NoAnswer)),
+                .map_err(|_| ClientError::NoAnswer)?,
             None => asked.await,
-        }
+        };
+        Ok(answer?)
     }
 }
 
-/// Returns `None` if a server has refused the transport of a request.
-fn is_refused<T>(answer: Result<T, ClientError>) -> Option<Result<T, ClientError>> {
-    if let Err(ClientError::Connect(ConnectError::Refused(response))) = &answer {
-        let status = response.status();
-        tracing::debug!(target: "spdy", %status, "server refuses a transport, the other one is asked for");
-        return None;
-    }
-    Some(answer)
+/// What a server has upgraded to.
+enum Upgrade {
+    WebSocket(websocket::Upgrade),
+    Spdy((Response<()>, Begun)),
+}
+
+/// Asks in one way, and in another one if that is refused. Without an upgrade the error is the
+/// first refusal: a server that does not have the pod says so the first time, and the second answer
+/// can be about the transport alone.
+async fn either(
+    first: impl Future<Output = Result<Upgrade, ClientError>>,
+    second: impl Future<Output = Result<Upgrade, ClientError>>,
+) -> Result<Upgrade, ClientError> {
+    let refusal = match first.await {
+        Err(error) if error.http_status().is_some() => error,
+        answer => return answer,
+    };
+    tracing::debug!(target: "spdy", %refusal, "server refuses a transport, the other one is asked for");
+    second.await.map_err(|error| {
+        tracing::debug!(target: "spdy", %error, "server does not upgrade to the other one either");
+        refusal
+    })
 }
 
 /// The same period as client-go.

@@ -28,6 +28,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{
     Message,
+    handshake::derive_accept_key,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
@@ -217,6 +218,111 @@ async fn a_refusal_tells_what_the_server_says() {
         );
         let refused = client.forward(request(address, OUTPUT)).await.unwrap_err();
         assert_eq!(refused.http_status(), Some(StatusCode::NOT_FOUND));
+    }
+}
+
+/// What a server does that is asked for the second transport.
+#[derive(Clone, Copy, Debug)]
+enum Second {
+    Refuses,
+    Vanishes,
+    IsSilent,
+    HasNoProtocol,
+    OpensNoStreams,
+}
+
+/// A server that refuses the transport that is asked for first, and does this for the other one.
+fn two_faced(first: Transport, second: Second) -> impl Fn() -> Connecting + Clone + Send + Sync {
+    let wires = Wires::default();
+    let cut = wires.clone();
+    in_memory(&wires, move |mut request| {
+        let cut = cut.clone();
+        async move {
+            if Transport::of(&request) == first {
+                return Status::not_found("pods \"x\" not found").into_response();
+            }
+            match second {
+                Second::Refuses => Status::bad_request("not here").into_response(),
+                Second::Vanishes => {
+                    cut.cut();
+                    std::future::pending().await
+                }
+                Second::IsSilent => std::future::pending().await,
+                Second::HasNoProtocol | Second::OpensNoStreams if first == Transport::SpdyFirst => {
+                    let key = request.headers()["sec-websocket-key"].as_bytes();
+                    let mut response = Response::new(String::new());
+                    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                    let headers = response.headers_mut();
+                    headers.insert("connection", HeaderValue::from_static("upgrade"));
+                    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                    let accept = derive_accept_key(key).parse().unwrap();
+                    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+                    response
+                }
+                Second::HasNoProtocol => {
+                    let (mut response, _) = upgrade::accept(&mut request).unwrap();
+                    let name = HeaderValue::from_static("v9.channel.k8s.io");
+                    let headers = response.headers_mut();
+                    headers.insert("x-stream-protocol-version", name);
+                    response
+                }
+                Second::OpensNoStreams => {
+                    let (response, upgraded) = upgrade::accept(&mut request).unwrap();
+                    tokio::spawn(async move {
+                        let _silent = upgraded.await;
+                        std::future::pending::<()>().await
+                    });
+                    response
+                }
+            }
+        }
+    })
+}
+
+const ORDERS: [Transport; 2] = [Transport::WebSocketFirst, Transport::SpdyFirst];
+
+#[tokio::test(start_paused = true)]
+async fn the_first_refusal_counts_if_the_other_transport_is_not_accepted_either() {
+    let reason = Status::not_found("pods \"x\" not found");
+    for first in ORDERS {
+        for second in [Second::Refuses, Second::Vanishes, Second::IsSilent] {
+            let server = two_faced(first, second);
+            let client = Client::new(server.clone()).transport(first);
+            let refused = client.exec(any_request(OUTPUT), OUTPUT).await.unwrap_err();
+            assert_eq!(refused.refusal(), Some(reason.clone()), "{second:?}");
+            let refused = client.forward(any_request(OUTPUT)).await.unwrap_err();
+            assert_eq!(refused.refusal(), Some(reason.clone()), "{second:?}");
+
+            let relay = Relay::new(Server::new(), Client::new(server).transport(first));
+            let relay = in_memory(&Wires::default(), move |mut request| {
+                let relay = relay.clone();
+                async move {
+                    let onward = any_request(OUTPUT);
+                    relay.exec(&mut request, onward, OUTPUT, ()).await
+                }
+            });
+            let client = Client::new(relay).transport(Transport::Spdy).timeout(None);
+            let refused = client.exec(any_request(OUTPUT), OUTPUT).await.unwrap_err();
+            assert_eq!(refused.refusal(), Some(reason.clone()), "{second:?}");
+        }
+    }
+}
+
+/// Such a command may have run, which no refusal says.
+#[tokio::test(start_paused = true)]
+async fn what_fails_after_the_upgrade_to_the_other_transport_is_no_refusal() {
+    for first in ORDERS {
+        for second in [Second::HasNoProtocol, Second::OpensNoStreams] {
+            let client = Client::new(two_faced(first, second)).transport(first);
+            let failed = client.exec(any_request(OUTPUT), OUTPUT).await.unwrap_err();
+            assert!(
+                matches!(failed, ClientError::Protocol | ClientError::NoAnswer),
+                "{first:?}, {second:?}: {failed:?}"
+            );
+        }
+        let client = Client::new(two_faced(first, Second::HasNoProtocol)).transport(first);
+        let failed = client.forward(any_request(OUTPUT)).await.unwrap_err();
+        assert!(matches!(failed, ClientError::Protocol), "{failed:?}");
     }
 }
 
@@ -518,6 +624,14 @@ async fn a_server_that_does_not_answer_is_given_up() {
         let refused = client.exec(any_request(ALL), ALL).await;
         assert!(matches!(refused, Err(ClientError::NoAnswer)), "{refused:?}");
         assert_eq!(start.elapsed().as_secs(), 30);
+        let relay = Relay::new(Server::new(), client);
+        let relay = in_memory(&Wires::default(), move |mut request| {
+            let relay = relay.clone();
+            async move { relay.exec(&mut request, any_request(ALL), ALL, ()).await }
+        });
+        let client = Client::new(relay).transport(Transport::Spdy).timeout(None);
+        let refused = client.exec(any_request(ALL), ALL).await.unwrap_err();
+        assert_eq!(refused.http_status(), Some(StatusCode::GATEWAY_TIMEOUT));
     }
     let unreachable =
         || std::future::ready(Err::<TokioIo<DuplexStream>, _>(io::Error::other("no")));

@@ -19,7 +19,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
-use spdy_kube::{BoxError, Exit, Io, Options, Server, Status};
+use spdy_kube::{BoxError, Exit, Io, Options, Server, Status, client::Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::TcpListener,
@@ -181,7 +181,11 @@ impl Shared {
 
 async fn exec(State(shared): State<Shared>, mut request: Request) -> Response {
     shared.see(&request);
-    if request.uri().path().contains("/pods/missing/") {
+    let (path, is_spdy) = (
+        request.uri().path(),
+        Transport::of(&request) == Transport::SpdyFirst,
+    );
+    if path.contains("/pods/missing/") || is_spdy && path.contains("/pods/silent-after-spdy/") {
         let status = Status::not_found("pods \"missing\" not found");
         return status.into_response().into_response();
     }
@@ -202,9 +206,9 @@ async fn exec(State(shared): State<Shared>, mut request: Request) -> Response {
     response.into_response()
 }
 
-/// Waits for ever if the pod of a path is `silent`.
+/// Waits for ever if the pod of a path is `silent`, and so on.
 async fn answers(path: String) {
-    if path.contains("/pods/silent/") {
+    if path.contains("/pods/silent") {
         std::future::pending::<()>().await;
     }
 }

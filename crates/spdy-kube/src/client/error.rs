@@ -13,7 +13,8 @@ use crate::{Status, StatusError, printable::Printable};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The server refused to upgrade, or the transport failed before that.
+    /// The server refused to upgrade, or the transport failed before that. If the server was asked
+    /// for two transports, this is its first refusal.
     Connect(ConnectError),
     /// The server chose no protocol, or one that was not offered, or answered another WebSocket
     /// key.

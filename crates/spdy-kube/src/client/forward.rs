@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{Request, Response};
 use spdy_session::{Session, SessionError, Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -47,18 +47,12 @@ impl Forward {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self::ask(transport, request, Some(PING)).await
+        let upgrade = connect(transport, request, &[PORT_FORWARD], Some(PING)).await?;
+        Self::agreed(upgrade)
     }
 
-    pub(super) async fn ask<IO>(
-        transport: IO,
-        request: Request<()>,
-        ping: Option<Duration>,
-    ) -> Result<Self, ClientError>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (response, begun) = connect(transport, request, &[PORT_FORWARD], ping).await?;
+    /// Returns the session of a server that has upgraded, if it has chosen the protocol.
+    pub(super) fn agreed((response, begun): (Response<()>, Begun)) -> Result<Self, ClientError> {
         if names(response.headers(), &VERSION) != [PORT_FORWARD] {
             return Err(ClientError::Protocol);
         }

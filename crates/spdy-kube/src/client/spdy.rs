@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use spdy_session::{Config, HeaderBlock, OpenOptions, Session, SessionError, Stream, Version};
-use spdy_tower::upgrade;
+use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
@@ -96,13 +96,13 @@ where
     exec(transport, request, streams).await
 }
 
-/// Upgrades a transport, and starts a session on it.
+/// Upgrades a transport, and starts a session on it. Fails only if there is no upgrade.
 pub(super) async fn connect<IO>(
     transport: IO,
     mut request: Request<()>,
     offer: &[&'static str],
     ping: Option<Duration>,
-) -> Result<(Response<()>, Begun), ClientError>
+) -> Result<(Response<()>, Begun), ConnectError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -8,13 +8,13 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use http::{
-    HeaderMap, HeaderValue, Method, Request,
+    HeaderMap, HeaderValue, Method, Request, Response,
     header::{
         CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
-use spdy_tower::upgrade::{Upgraded, connect_to};
+use spdy_tower::upgrade::{ConnectError, Upgraded, connect_to};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, duplex},
     sync::mpsc,
@@ -47,13 +47,20 @@ use crate::{
 /// A connection to a server.
 pub(super) type Socket = WebSocketStream<Upgraded>;
 
-/// Asks for WebSocket with one of the sub-protocols. Returns the connection, and the sub-protocol
-/// that the server has chosen.
+/// A connection that a server has upgraded to WebSocket.
+pub(super) struct Upgrade {
+    response: Response<()>,
+    transport: Upgraded,
+    /// The answer to the key of the request.
+    accept: String,
+}
+
+/// Asks for WebSocket with one of the sub-protocols. Fails only if there is no upgrade.
 pub(super) async fn connect<IO>(
     transport: IO,
     request: &Request<()>,
     offer: &[Subprotocol],
-) -> Result<(Socket, Subprotocol), ClientError>
+) -> Result<Upgrade, ConnectError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -72,14 +79,29 @@ where
     let key = HeaderValue::try_from(key).expect("a key is base64");
     headers.insert(SEC_WEBSOCKET_KEY, key);
     let (response, transport) = connect_to(transport, request, is_websocket).await?;
-    let headers = response.headers();
-    if names(headers, &SEC_WEBSOCKET_ACCEPT) != [accept] {
-        return Err(ClientError::Protocol);
+    Ok(Upgrade {
+        response,
+        transport,
+        accept,
+    })
+}
+
+impl Upgrade {
+    /// Returns the connection, and the sub-protocol that the server has chosen among those that
+    /// were offered.
+    pub(super) async fn agree(
+        self,
+        offer: &[Subprotocol],
+    ) -> Result<(Socket, Subprotocol), ClientError> {
+        let headers = self.response.headers();
+        if names(headers, &SEC_WEBSOCKET_ACCEPT) != [self.accept] {
+            return Err(ClientError::Protocol);
+        }
+        let named = names(headers, &SEC_WEBSOCKET_PROTOCOL);
+        let chosen = first_of(&named, offer, Subprotocol::name).ok_or(ClientError::Protocol)?;
+        let socket = socket(self.transport, Role::Client, MAX_MESSAGE).await;
+        Ok((socket, chosen))
     }
-    let named = names(headers, &SEC_WEBSOCKET_PROTOCOL);
-    let chosen = first_of(&named, offer, Subprotocol::name).ok_or(ClientError::Protocol)?;
-    let socket = socket(transport, Role::Client, MAX_MESSAGE).await;
-    Ok((socket, chosen))
 }
 
 /// Returns whether the headers of a response switch to WebSocket.

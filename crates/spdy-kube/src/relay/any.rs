@@ -81,7 +81,9 @@ where
     /// Make `onward` with [`client::request`](crate::client::request); it names the command and the
     /// container. `streams` have to be the streams of its query. If its query asks for others, the
     /// client is refused with 500, and the server gets no request. If the server refuses, the
-    /// client gets the same refusal. If the server does not answer, the client is refused with 502.
+    /// client gets the same refusal, and the first one if the server was asked for two transports.
+    /// If the server cannot be reached, the client is refused with 502, and with 504 if the server
+    /// does not answer in time.
     ///
     /// Dropping the future sends nothing more, and reports the end to the tap.
     ///
@@ -196,7 +198,10 @@ fn answer(error: ClientError) -> Response<String> {
         error => {
             tracing::debug!(target: "spdy", %error, "server cannot be asked");
             let mut response = Response::new(format!("{error}\n"));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            *response.status_mut() = match error {
+                ClientError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::BAD_GATEWAY,
+            };
             response
         }
     }
