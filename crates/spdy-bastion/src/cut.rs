@@ -3,7 +3,7 @@
 
 use std::{
     future::pending,
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -44,6 +44,7 @@ impl Cut {
             over: Some(Box::pin(over)),
             limit,
             unread: None,
+            flushed: watch::Sender::new(true),
         }
     }
 }
@@ -60,9 +61,22 @@ pub(crate) struct Connection<IO> {
     limit: Duration,
     /// The end of that time, while the client takes nothing.
     unread: Option<Pin<Box<Sleep>>>,
+    /// Whether nothing was written since the last flush.
+    flushed: watch::Sender<bool>,
 }
 
 impl<IO> Connection<IO> {
+    /// Returns whether all that was written has been passed on. TLS takes bytes, up to 80 KiB, that
+    /// the socket has no room for.
+    pub(crate) fn flushed(&self) -> watch::Receiver<bool> {
+        self.flushed.subscribe()
+    }
+
+    fn set_flushed(&self, is_flushed: bool) {
+        self.flushed
+            .send_if_modified(|now| mem::replace(now, is_flushed) != is_flushed);
+    }
+
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if let Some(over) = &mut self.over {
             if over.as_mut().poll(cx).is_pending() {
@@ -112,6 +126,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        self.set_flushed(false);
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.watch(cx, written)
     }
@@ -122,6 +137,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        self.set_flushed(false);
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
         self.watch(cx, written)
     }
@@ -133,6 +149,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
         let written = Pin::new(&mut self.io).poll_flush(cx);
+        self.set_flushed(matches!(written, Poll::Ready(Ok(()))));
         self.watch(cx, written)
     }
 

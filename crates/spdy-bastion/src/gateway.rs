@@ -35,6 +35,7 @@ use crate::{
     session::fields_of,
     swap::Swap,
     target::Target,
+    unread,
     upstream::{Body, Upstream},
     users::{Authenticator, Credentials, Identity},
 };
@@ -186,6 +187,8 @@ impl Gateway {
     ) -> Status {
         let why = refusal.to_string();
         tracing::debug!(from = %peer.address, %why, "request has no user");
+        // Over HTTP/2 everyone could hold connections with responses that stay unread.
+        unread::set_limit(self.limits.head);
         let mut line = Line::new();
         line.insert("from".into(), peer.address.to_string().into());
         describe(&mut line, request, SHORT);

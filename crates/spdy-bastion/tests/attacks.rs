@@ -434,6 +434,27 @@ async fn a_connection_ends_when_credentials_are_refused() {
     timeout(SOON, closed).await.expect("connection ends soon");
 }
 
+/// It answers PINGs, and grants no window for the response.
+#[tokio::test]
+async fn a_client_over_http_2_without_credentials_that_does_not_read_is_not_waited_for() {
+    let mut test = Test::start(|config, _| config.limits.head = Duration::from_secs(1)).await;
+    test.token = Some("wrong".to_owned());
+    let io = test.connect_with(&[b"h2"]).await;
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(io))
+        .await
+        .unwrap();
+    let ends = tokio::spawn(connection);
+    let mut request = Request::get(format!("https://{}/version", test.address))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    test.authorize(&mut request);
+    let response = timeout(SOON, sender.send_request(request)).await.unwrap();
+    assert_eq!(response.as_ref().unwrap().status(), 401);
+    _ = timeout(SOON, ends).await.expect("connection ends soon");
+}
+
 /// Starts an API server that answers each connection with some bytes, again and again if they do
 /// not end.
 async fn raw_api(bytes: &'static str, is_endless: bool) -> Api {

@@ -1,0 +1,406 @@
+//! Connections of clients over HTTP/2, and how they end.
+
+use std::{convert::Infallible, pin::pin, time::Duration};
+
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http2,
+    service::Service,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use spdy_kube::BoxError;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::sleep,
+};
+
+use crate::{cut::Cut, listener::until, unread::Tasks};
+
+/// Why a connection ends.
+pub(crate) struct Ends {
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) refused: watch::Receiver<bool>,
+    /// How many requests have no complete response.
+    pub(crate) busy: watch::Receiver<usize>,
+    /// How long there may be no request, and how long the last bytes may then take to leave.
+    pub(crate) limit: Duration,
+}
+
+impl Ends {
+    /// Serves a connection to its end. It fails if the client does not get all of a response.
+    pub(crate) async fn serve<IO, S, B>(
+        self,
+        io: IO,
+        service: S,
+        unread: Duration,
+    ) -> Result<(), BoxError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S::Future: Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        // There are no sessions over HTTP/2, which would cut it.
+        let io = Cut::new().connection(io, unread);
+        let flushed = io.flushed();
+        let settings = settings(unread);
+        let mut connection = pin!(settings.serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            served = &mut connection => return Ok(served?),
+            () = until(self.stop) => {
+                connection.as_mut().graceful_shutdown();
+                return Ok(connection.await?);
+            }
+            () = until(self.refused) => {}
+            () = idle(self.busy.clone(), self.limit) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // A request can arrive meanwhile. A client that has not begun to speak HTTP/2 gets nothing,
+        // and its connection would stay.
+        tokio::select! {
+            served = &mut connection => return Ok(served?),
+            () = idle(self.busy, self.limit) => {}
+        }
+        tokio::select! {
+            served = &mut connection => Ok(served?),
+            () = until(flushed) => Ok(()),
+            () = sleep(self.limit) => {
+                let limit = self.limit.as_secs();
+                Err(format!("client has not read the end of its responses for {limit} s").into())
+            }
+        }
+    }
+}
+
+/// Returns the settings of a connection. `unread` is how long a client can leave a response unread.
+fn settings(unread: Duration) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(Tasks { limit: unread });
+    builder.timer(TokioTimer::new());
+    builder.keep_alive_interval(PING);
+    builder.max_concurrent_streams(REQUESTS);
+    builder
+}
+
+/// Waits until there was no request for so long.
+async fn idle(mut busy: watch::Receiver<usize>, limit: Duration) {
+    loop {
+        let is_idle = *busy.borrow_and_update() == 0;
+        tokio::select! {
+            changed = busy.changed() => if changed.is_err() {
+                // The connection is gone.
+                return;
+            },
+            () = sleep(limit), if is_idle => return,
+        }
+    }
+}
+
+/// How many requests a connection has at once.
+const REQUESTS: u32 = 100;
+
+/// How often a client is sent a PING. It has 20 s to answer, which is hyper's default.
+const PING: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty, Full};
+    use hyper::{
+        body::{Frame, Incoming},
+        client::conn::http2 as client,
+        service::service_fn,
+    };
+    use hyper_util::rt::TokioExecutor;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex},
+        sync::{Notify, mpsc},
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+    use crate::pieces::{Busy, PIECE, Pieces};
+
+    const UNREAD: Duration = Duration::from_secs(100);
+
+    const IDLE: Duration = Duration::from_secs(10);
+
+    /// Far more than the limit, which is not about windows.
+    const WINDOW: u32 = 10_000_000;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A body of pieces of a number of bytes. Their bytes are counted, and the time of its end is
+    /// sent.
+    struct Pattern {
+        left: usize,
+        length: usize,
+        taken: Arc<AtomicUsize>,
+        begin: Instant,
+        ended: mpsc::UnboundedSender<Duration>,
+    }
+
+    impl Body for Pattern {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            self.left -= 1;
+            self.taken.fetch_add(self.length, Ordering::Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(vec![b'x'; self.length].into()))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.left == 0
+        }
+    }
+
+    impl Drop for Pattern {
+        fn drop(&mut self) {
+            _ = self.ended.send(self.begin.elapsed());
+        }
+    }
+
+    /// A server whose responses have this many pieces of this length.
+    struct Patterns {
+        taken: Arc<AtomicUsize>,
+        ended: mpsc::UnboundedReceiver<Duration>,
+        client: client::SendRequest<Empty<Bytes>>,
+    }
+
+    impl Patterns {
+        /// `window` is that of each response at the client.
+        async fn serve(number: usize, length: usize, window: u32) -> Self {
+            let taken = Arc::new(AtomicUsize::new(0));
+            let (sender, ended) = mpsc::unbounded_channel();
+            let (busy, count) = (watch::Sender::new(0), Arc::clone(&taken));
+            let service = service_fn(move |_: Request<Incoming>| {
+                let body = Pattern {
+                    left: number,
+                    length,
+                    taken: Arc::clone(&count),
+                    begin: Instant::now(),
+                    ended: sender.clone(),
+                };
+                let body = Pieces::new(body.boxed_unsync(), Busy::new(&busy));
+                async { Ok::<_, Infallible>(Response::new(body)) }
+            });
+            let (near, far) = duplex(64 * 1024);
+            tokio::spawn(settings(UNREAD).serve_connection(TokioIo::new(far), service));
+            let (client, connection) = client::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(window)
+                .initial_connection_window_size(WINDOW)
+                .handshake(TokioIo::new(near))
+                .await
+                .unwrap();
+            tokio::spawn(connection);
+            Self {
+                taken,
+                ended,
+                client,
+            }
+        }
+
+        async fn ask(&mut self) -> Incoming {
+            let request = Request::new(Empty::new());
+            self.client.send_request(request).await.unwrap().into_body()
+        }
+    }
+
+    /// The client answers PINGs, and has granted a window of one byte.
+    #[tokio::test(start_paused = true)]
+    async fn little_of_a_response_waits_for_a_client_that_does_not_read() {
+        for length in [PIECE, 20 * PIECE] {
+            let mut server = Patterns::serve(100, length, 1).await;
+            let _unread = server.ask().await;
+            sleep(SECOND).await;
+            assert_eq!(server.taken.load(Ordering::Relaxed), length);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_piece_of_a_response_that_is_not_read_ends_as_well() {
+        for length in [2, PIECE, 20 * PIECE] {
+            let mut server = Patterns::serve(1, length, 1).await;
+            let mut unread = server.ask().await;
+            let ended = timeout(10 * UNREAD, server.ended.recv()).await;
+            let lasted = ended.expect("it ends").unwrap();
+            assert!(
+                UNREAD <= lasted && lasted < 2 * UNREAD,
+                "{length}: {lasted:?}"
+            );
+            unread.frame().await.unwrap().unwrap();
+            let reset = unread.frame().await.unwrap();
+            assert!(reset.is_err(), "{length}: {reset:?}");
+        }
+    }
+
+    /// The client reads one response a frame at a time, and nothing of the other one.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_not_read_ends_and_others_go_on() {
+        let mut server = Patterns::serve(usize::MAX, PIECE, 64 * 1024).await;
+        let (mut unread, mut slow) = (server.ask().await, server.ask().await);
+        let mut reading = pin!(async {
+            loop {
+                slow.frame().await.unwrap().unwrap();
+                sleep(UNREAD / 20).await;
+            }
+        });
+        let lasted = tokio::select! {
+            lasted = server.ended.recv() => lasted.unwrap(),
+            () = &mut reading => Duration::ZERO,
+            () = sleep(10 * UNREAD) => panic!("it does not end"),
+        };
+        assert!(UNREAD <= lasted && lasted < 2 * UNREAD, "{lasted:?}");
+        while let Some(Ok(_)) = unread.frame().await {}
+        // Everything that had arrived was read before the reset.
+        tokio::select! {
+            lasted = server.ended.recv() => panic!("the other one has ended after {lasted:?}"),
+            () = reading => {}
+            () = sleep(3 * UNREAD) => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_make_up_the_response() {
+        for (number, length) in [(0, 1), (1, 1), (3, 0), (2, PIECE), (3, 3 * PIECE + 1)] {
+            let mut server = Patterns::serve(number, length, WINDOW).await;
+            let whole = server.ask().await.collect().await.unwrap().to_bytes();
+            assert_eq!(whole.len(), number * length);
+        }
+    }
+
+    /// More than the transport of these tests has room for.
+    const LENGTH: usize = 8 * 1024;
+
+    /// Carries bytes both ways, and those to the client only while it reads, until one side ends.
+    async fn carry(near: DuplexStream, far: DuplexStream, reads: watch::Receiver<bool>) {
+        let (mut from_client, mut to_client) = tokio::io::split(near);
+        let (mut from_server, mut to_server) = tokio::io::split(far);
+        let to_the_client = async {
+            let mut space = [0; 512];
+            while let Ok(length @ 1..) = from_server.read(&mut space).await {
+                until(reads.clone()).await;
+                if to_client.write_all(&space[..length]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+            () = to_the_client => {}
+        }
+    }
+
+    /// A response whose length is in a field or in its payload.
+    fn long(has_payload: bool, busy: Busy) -> Response<Pieces> {
+        let text = Full::from(if has_payload {
+            "x".repeat(LENGTH)
+        } else {
+            String::new()
+        });
+        let body = text.map_err(|never| match never {}).boxed_unsync();
+        let mut response = Response::new(Pieces::new(body, busy));
+        if !has_payload {
+            let value = "x".repeat(LENGTH).parse().unwrap();
+            response.headers_mut().insert("x-long", value);
+        }
+        response
+    }
+
+    /// Returns the length of a response of which the client reads nothing for some time, how its
+    /// connection ended, and when.
+    async fn read_after(
+        time: Duration,
+        has_payload: bool,
+        is_refused: bool,
+    ) -> (Option<usize>, Result<(), BoxError>, Duration) {
+        let (stop, refused) = (watch::Sender::new(false), watch::Sender::new(false));
+        let (busy, respond) = (watch::Sender::new(0), Arc::new(Notify::new()));
+        let ends = Ends {
+            stop: stop.subscribe(),
+            refused: refused.subscribe(),
+            busy: busy.subscribe(),
+            limit: IDLE,
+        };
+        let responds = Arc::clone(&respond);
+        let service = service_fn(move |_: Request<Incoming>| {
+            let (busy, respond) = (Busy::new(&busy), Arc::clone(&responds));
+            let refused = refused.clone();
+            async move {
+                respond.notified().await;
+                refused.send_replace(is_refused);
+                Ok::<_, Infallible>(long(has_payload, busy))
+            }
+        });
+        let ((io, near), (far, taker)) = (duplex(65_536), duplex(512));
+        let (reads, is_read) = watch::channel(true);
+        tokio::spawn(carry(near, far, is_read));
+        // As TLS does, it takes more than the socket has room for.
+        let taker = BufStream::with_capacity(1024, 64 * 1024, taker);
+        let served = tokio::spawn(ends.serve(taker, service, UNREAD));
+        let handshake = client::handshake(TokioExecutor::new(), TokioIo::new(io)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let asked = tokio::spawn(async move {
+            let request = Request::new(Empty::<Bytes>::new());
+            let response = sender.send_request(request).await.ok()?;
+            let field = response
+                .headers()
+                .get("x-long")
+                .map_or(0, |value| value.len());
+            let body = response.into_body().collect().await.ok()?.to_bytes();
+            Some(body.len().max(field))
+        });
+        sleep(SECOND).await;
+        reads.send_replace(false);
+        respond.notify_one();
+        let paused = Instant::now();
+        sleep(time).await;
+        reads.send_replace(true);
+        let length = asked.await.unwrap();
+        let end = timeout(10 * UNREAD, served).await.expect("it ends");
+        drop(stop);
+        (length, end.unwrap(), paused.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_on_in_time_gets_all_although_its_connection_ends() {
+        for has_payload in [false, true] {
+            for (is_refused, time) in [(false, 25), (true, 15)] {
+                let (length, end, _) = read_after(time * SECOND, has_payload, is_refused).await;
+                let what = (has_payload, is_refused);
+                assert_eq!(length, Some(LENGTH), "{what:?}: {end:?}");
+                assert!(end.is_ok(), "{what:?}: {end:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_no_more_is_cut_and_that_is_an_error() {
+        for has_payload in [false, true] {
+            for is_refused in [false, true] {
+                let (_, end, lasted) = read_after(UNREAD, has_payload, is_refused).await;
+                let what = (has_payload, is_refused);
+                assert!(end.is_err(), "{what:?}: {end:?}");
+                assert!(lasted <= UNREAD + SECOND, "{what:?}: {lasted:?}");
+            }
+        }
+    }
+}
