@@ -116,8 +116,8 @@ pub(crate) struct Get {
 
     /// Maximum time for all requests, for example 10, 1.5s or 2m
     ///
-    /// A command that waits for another program then, which does not read its output or write its
-    /// input, ends a second later.
+    /// A command that then still waits for a program which reads its output or writes its input
+    /// ends a second later.
     #[arg(short, long, value_name = "TIME", value_parser = values::time)]
     pub(crate) max_time: Option<Duration>,
 
@@ -125,8 +125,9 @@ pub(crate) struct Get {
     ///
     /// These failures may pass: no connection, a connection that is lost before the response, and
     /// the status 408, 429, 500, 502, 503 or 504. A request that must not be processed twice, like
-    /// a POST, is sent again only if the server has certainly not processed it: after no
-    /// connection, or if the server has refused it unread. After a redirect it is not sent again.
+    /// a POST, is sent again only if the server has certainly not processed it: if no connection
+    /// could be opened, or if the server has refused it unread. After a redirect it is not sent
+    /// again.
     #[arg(long, value_name = "NUMBER", default_value = "0", hide_default_value = true,
           value_parser = values::whole::<u32>)]
     pub(crate) retry: u32,
@@ -341,8 +342,8 @@ pub(crate) struct Load {
 
     /// Number of sessions, each on its own connection
     ///
-    /// Over HTTP/1.1 each concurrent request has a connection of its own, and 256 requests of each
-    /// session do.
+    /// Over HTTP/1.1 each concurrent request has a connection of its own, up to 256 for each
+    /// session. Further requests wait.
     #[arg(short = 'c', long, value_name = "NUMBER", default_value = "1",
           value_parser = values::positive::<NonZeroU16>)]
     pub(crate) sessions: NonZeroU16,
@@ -512,10 +513,10 @@ pub(crate) struct Via {
     /// is http://.
     ///
     /// Without a port it is 1080, or 443 for https://. The proxy opens a tunnel with CONNECT, and
-    /// learns the host and the port alone. Only with --http1 it gets the requests for http:// URLs
-    /// themselves, to send them on, unless --proxytunnel is set or --header has a host. Without
-    /// this option the variables http_proxy (in lower case only), HTTPS_PROXY and ALL_PROXY name
-    /// the proxies.
+    /// learns the host and the port alone. Only with --http1 does it get the requests for http://
+    /// URLs themselves, to pass them on, unless --proxytunnel is set or --header has a host.
+    /// Without this option the variables http_proxy (in lower case only), HTTPS_PROXY and ALL_PROXY
+    /// name the proxies.
     ///
     /// A proxy finds the addresses of hosts by itself. So --resolve and --connect-to apply to the
     /// proxy.

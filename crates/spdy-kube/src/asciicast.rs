@@ -26,8 +26,8 @@ use crate::{BoxError, CommandTap, Passing, Size, Status};
 /// the outcome. Bytes that are not UTF-8 are recorded as U+FFFD. Whatever a command or a client
 /// sends is escaped, so it cannot end a line of the recording or begin another.
 ///
-/// Nothing passes before it was recorded: a slow writer makes the session slow. The memory of a
-/// recording is limited to 2.3 MiB, and mostly far less.
+/// Nothing passes before it was recorded: a slow writer makes the session slow. The text that waits
+/// for the writer has at most 2.3 MiB, and mostly far less.
 ///
 /// ```no_run
 /// use http::{Request, Response};

@@ -76,9 +76,9 @@
 //!   of an output never arrives before the bytes that were written to it. The client gets the
 //!   outcome after both outputs have ended, and success only if the program reported it: a panic is
 //!   a failure.
-//! - Every wait for a client has a limit, with two exceptions that a user may need for hours: an
-//!   output that the client does not read, and an input that the command does not read. Meanwhile
-//!   the memory of a session is limited. Over SPDY it is about 1 MiB ([`config()`]), of which a
+//! - Every wait for a client has a limit. A client can leave an output unread for 4 h, because a
+//!   user can stop a terminal. A command can leave its input unread for any time. Meanwhile the
+//!   memory of a session is limited. Over SPDY it is about 1 MiB ([`config()`]), of which a
 //!   stopped reader can use about 100 KiB. Over WebSocket it is three of the longest messages
 //!   ([`Server::max_message`]).
 //! - A client that disappears is noticed when its connection ends. While a command leaves its input

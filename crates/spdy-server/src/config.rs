@@ -51,9 +51,9 @@ pub struct Config {
     /// The certificate of the TLS listeners. Without such a listener it is not read.
     pub certificate: Certificate,
     /// How often the server checks the files of the certificate for changes. New connections use
-    /// the new certificate.
+    /// the new certificate. (Every 5 s by default.)
     pub certificate_check: Duration,
-    /// The SPDY version that version field 3 means on plaintext listeners.
+    /// The SPDY version that version field 3 means on plaintext listeners. (SPDY/3.1 by default.)
     pub plain_version: PlainVersion,
     /// The port of SPDY over TLS, to be announced in the `Alternate-Protocol` field of HTTP/1
     /// responses.
@@ -68,16 +68,18 @@ pub struct Config {
     /// the health checks in plain text. Needs the feature `metrics`.
     ///
     /// `/livez` always returns 200. `/readyz` returns 503 as soon as the server is asked to stop,
-    /// and `/healthz` is another name for it. The server answers until the last connection has
-    /// ended; with [`reuse_port`](Self::reuse_port) it closes this socket as soon as it is asked to
-    /// stop, so that from then on only the new process answers.
+    /// and while the application is not ready
+    /// ([`Server::ready_when`](crate::Server::ready_when)). `/healthz` is another name for it. The
+    /// server answers until the last connection has ended; with [`reuse_port`](Self::reuse_port) it
+    /// closes this socket as soon as it is asked to stop, so that from then on only the new process
+    /// answers.
     pub metrics: Option<Address>,
     /// The maximum number of open connections over all listeners. Further connections wait in the
-    /// queue of the system.
+    /// queue of the system. (16,384 by default.)
     pub max_connections: usize,
     /// The maximum number of bytes that all SPDY sessions hold together. While they hold that many
     /// or more, the server closes new connections at once. Open connections continue, each within
-    /// its own bound.
+    /// its own bound. (1 GiB by default.)
     pub max_session_memory: usize,
     /// The time limits of clients, in all protocols.
     pub timeouts: Timeouts,
@@ -136,12 +138,12 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From accepting the connection to the end of the TLS handshake, or to the first bytes in
-    /// plain text.
+    /// plain text. (10 s by default.)
     pub handshake: Duration,
     /// How long an HTTP/1 or HTTP/2 connection can be open without a byte in either direction. It
     /// is closed after one to two times this. (SPDY sessions have timeouts of their own.) An HTTP/2
     /// connection without a request for this time is asked to finish within the same time, whatever
-    /// else it sends.
+    /// else it sends. (180 s by default.)
     pub idle: Duration,
     /// How long a client can take without reading any byte of what it is sent. Then the server ends
     /// the connection over HTTP/1, and the response over HTTP/2 and SPDY, or the connection if its
@@ -172,7 +174,7 @@ pub struct Timeouts {
     pub drain_delay: Duration,
     /// How long the shutdown waits for open connections before it closes them. It begins after
     /// `drain_delay`. A connection that has switched to another protocol is open until its handler
-    /// drops the transport.
+    /// drops the transport. (30 s by default.)
     pub drain: Duration,
     /// How long an HTTP/1.1 connection can be idle while the server drains, but no longer than half
     /// of `drain`. If it is used within this time, the response announces its end, and the client

@@ -41,7 +41,7 @@ use crate::{
 /// HTTP/2 and HTTP/1.1.
 ///
 /// All protocols share one port. Over TLS, ALPN selects the protocol, in the order above. In plain
-/// text, the server recognises the protocol by the first bytes of the client. Modern browsers and
+/// text, the server recognizes the protocol by the first bytes of the client. Modern browsers and
 /// clients that only support SPDY use the same URL.
 ///
 /// Without arguments, the program serves the built-in site at https://localhost:8443/ with a
@@ -122,7 +122,7 @@ pub(crate) struct Flags {
     /// The SPDY version that version field 3 means on plaintext listeners
     ///
     /// SPDY/3 and SPDY/3.1 have the same first bytes and differ in flow control. SPDY/2 is always
-    /// recognised.
+    /// recognized.
     #[arg(long, value_name = "VERSION", default_value = "spdy/3.1", value_parser = plain_versions(), help_heading = SOCKETS)]
     plain_version: PlainVersion,
 

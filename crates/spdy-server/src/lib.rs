@@ -45,8 +45,8 @@
 //!
 //! # For operators
 //!
-//! Each feature here is a field of [`Config`] and a flag of the program. A feature that is off
-//! costs nothing.
+//! Each feature here is a field of [`Config`] or a method of [`Server`], and a flag of the program.
+//! A feature that is off costs nothing.
 //!
 //! - *Sockets.* TCP and Unix sockets, sockets of systemd ([`Inherited`]), ports that two processes
 //!   share during a restart ([`Config::reuse_port`]), and the PROXY protocol
@@ -70,10 +70,11 @@
 //!   protocol and class of status, bytes of bodies, failed handshakes, `spdy_server_build_info`,
 //!   and the histogram of durations of OpenTelemetry, `http_server_request_duration_seconds`. SPDY
 //!   has in addition frames by type, bytes, resets and GOAWAYs by status (each by direction),
-//!   limits and timeouts by name, and malformed requests; HTTP/2 has the resets and GOAWAYs that
-//!   the server sends, by code. On Linux there are the `process_*`
-//!   metrics of Prometheus' own clients. The format is Prometheus' text, or OpenMetrics for a
-//!   client that prefers it.
+//!   limits and timeouts by name; HTTP/2 has the resets and GOAWAYs that the server sends, by code.
+//!   All protocols have malformed requests, and requests and responses that were cut. With
+//!   [`Server::upstreams`] there are the addresses behind the reverse proxy. On Linux there are the
+//!   `process_*` metrics of Prometheus' own clients. The format is Prometheus' text, or OpenMetrics
+//!   for a client that prefers it.
 //! - *Malformed requests* never reach the application. They are logged, with the mark `refused`,
 //!   and counted. Over HTTP/1.1 the line has only the status, because the request could not be
 //!   parsed. Over HTTP/2 it has only the stream, and 400 stands for the reset that the client has
@@ -82,8 +83,9 @@
 //!   notice, so it is neither logged nor counted.
 //! - *The reverse proxy* is [`app::proxy`]. Its application can have several addresses:
 //!   [`app::Proxy::also`].
-//! - *The directory* is [`app::directory`]. It caches small files and metadata within the limits of
-//!   [`app::Directory`], and notices a change on disk after one second.
+//! - *The directory* is [`app::directory`]. No request leads out of it. It caches small files and
+//!   metadata within the limits of [`app::Directory`], and notices a change on disk after one
+//!   second.
 //! - *Threads* belong to the application. The program has one runtime with several threads, or with
 //!   `--runtime per-core` one runtime for each thread, among which [`Server::spread`] distributes
 //!   the connections.

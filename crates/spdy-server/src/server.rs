@@ -100,7 +100,8 @@ impl Server {
         &self.left_out
     }
 
-    /// Returns the address of the metrics, or `None` without [`Config::metrics`].
+    /// Returns the address of the metrics, or `None` without one, in [`Config::metrics`] or of
+    /// [`Inherited`].
     #[must_use]
     pub fn metrics(&self) -> Option<&Endpoint> {
         self.metrics.as_ref().map(Listener::endpoint)
@@ -169,8 +170,8 @@ impl Server {
         self
     }
 
-    /// Makes `/readyz` return 503 while `check` returns `false`. Without [`Config::metrics`] this
-    /// has no effect.
+    /// Makes `/readyz` return 503 while `check` returns `false`. Without an [address of the
+    /// metrics](Self::metrics) this has no effect.
     ///
     /// The check runs when `/readyz` is asked, but only once in a second: until then its last
     /// outcome is used. If it takes longer than a second its future is dropped, and the outcome is
@@ -204,8 +205,8 @@ impl Server {
     }
 
     /// Adds the addresses of a reverse proxy to the metrics: `spdy_server_upstream_up` and
-    /// `spdy_server_upstream_requests_open`, by address. Without [`Config::metrics`] this has no
-    /// effect.
+    /// `spdy_server_upstream_requests_open`, by address. Without an [address of the
+    /// metrics](Self::metrics) this has no effect.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn upstreams(mut self, upstreams: crate::app::Upstreams) -> Self {

@@ -192,7 +192,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// Returns whether the session is over, everything is written, and only the close of the peer
     /// is waited for, which `Timeouts::close` and `Timeouts::linger` limit. To wait for less, drop
-    /// the driver: nothing is lost then that the peer has read.
+    /// the driver: then the peer can lose what it has not read.
     pub fn is_lingering(&self) -> bool {
         matches!(self.stage, Stage::Lingering(_)) && self.transport.is_shut_down()
     }

@@ -55,7 +55,8 @@
 //!   force ([`FlowControl`]). Credit goes back to the peer when the application takes bytes, not
 //!   when they arrive.
 //! - A writer waits while its queue is full. Every buffer has a limit with a name in [`Limits`].
-//!   Every wait for the peer has a limit in [`Timeouts`].
+//!   Every wait for the peer has a limit in [`Timeouts`], except that an open stream can be silent
+//!   for any time: [`keep_alive`](Timeouts::keep_alive) finds peers that have vanished.
 //! - Nothing that the peer sends causes a panic.
 //!
 //! # Without tokio

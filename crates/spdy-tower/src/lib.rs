@@ -33,8 +33,10 @@
 //! Start with [`Builder`], which makes a [`Connection`] from a transport and a service. A request
 //! has a [`Body`], and [`StreamInfo`] in its extensions. The other side is in [`client`].
 //!
-//! Cargo features, all off by default: `upgrade` is the HTTP/1.1 Upgrade for servers and clients,
-//! `client` is a client that makes its own connections. Both need hyper.
+//! Cargo features, all off by default: `upgrade` is the HTTP/1.1 Upgrade for servers and clients.
+//! `client` is a client that makes its own connections; `proxy` adds the proxies that users and the
+//! environment name, and `json` reads JSON. `connect` is `client::connect_any` alone. All but
+//! `connect` need hyper.
 //!
 //! # Requests
 //!

@@ -136,11 +136,12 @@ pub struct Proxy {
     /// request body moves either. It does not count the time in which the client has to read more
     /// of the response or send more of the request: [`Timeouts::body`](crate::Timeouts::body)
     /// limits the latter. (If the router is not served by this crate, its server has to limit it.)
+    /// (60 s by default.)
     pub answer_timeout: Duration,
     /// The maximum number of connections to each address that are open or being opened. An
     /// HTTP/1.1 connection carries one request at a time, an HTTP/2 connection as many as the
-    /// application allows. Further requests wait. [`Upstreams::accept`] opens one more to each
-    /// address for a moment.
+    /// application allows. Further requests wait. (512 by default.) [`Upstreams::accept`] opens one
+    /// more to each address for a moment.
     ///
     /// An HTTP/2 connection that takes no more requests counts until its last response is complete.
     /// It is closed earlier if a request waits and either no client uses the connection any more,

@@ -11,7 +11,7 @@ pub(super) struct Folder {
     /// Directory to serve; by default, the built-in site
     ///
     /// A request for a directory returns its index.html. Hidden files are not found, and neither is
-    /// what symbolic links have outside.
+    /// what a symbolic link leads to outside of DIR.
     #[arg(value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
 

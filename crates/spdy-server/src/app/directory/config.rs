@@ -25,8 +25,9 @@ pub struct Directory {
     /// responses share a list, which is kept in the cache, so `max_entries` cannot be 0.
     pub listing: bool,
     /// The maximum number of entries of a list, which also has no more bytes than `max_bytes`. A
-    /// directory with more is listed in part, and the list ends with a note. So does the list of a
-    /// directory with four times as many names, most of which are not served.
+    /// directory with more is listed in part, and the list ends with a note. At most four times as
+    /// many names are looked at, whether they are served or not. Then the list ends in the same
+    /// way.
     pub max_listed: usize,
     /// Whether compressed files are sent in place of the files that they are beside: `a.css.zst`,
     /// `a.css.br` or `a.css.gz` to a client that accepts zstd, Brotli or gzip and requests `a.css`.
@@ -47,7 +48,7 @@ pub struct Directory {
     /// ones are removed. With 0 the disk is read for each request, and the other limits of the
     /// cache have no effect.
     pub max_entries: usize,
-    /// The maximum number of bytes of files and lists in memory.
+    /// The maximum number of bytes of files, of text in gzip and of lists in memory.
     pub max_bytes: usize,
     /// The maximum length of a file that is kept in memory. Such a file is read at once. Longer
     /// files are read in pieces of up to 128 KiB, or shorter ones if the client does not read that
