@@ -35,14 +35,19 @@ impl Lookups {
     /// There is no timeout but that of the system. Cancel safe. It needs a runtime of tokio.
     ///
     /// # Errors
-    /// Those of the system: there is no such host, or it cannot be asked.
+    /// Those of the system: there is no such host, or it cannot be asked. If no file descriptor is
+    /// left, that is the error, and not a missing host, which resolvers report then.
     pub async fn find(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
         let host = host.to_owned();
-        self.run(move || Ok((host, port).to_socket_addrs()?.collect()))
-            .await
+        self.run(move || match (host, port).to_socket_addrs() {
+            Ok(addresses) => Ok(addresses.collect()),
+            // A pipe needs nothing but descriptors.
+            Err(error) => Err(io::pipe().err().unwrap_or(error)),
+        })
+        .await
     }
 
     async fn run<T>(&self, lookup: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T>
