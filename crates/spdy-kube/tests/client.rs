@@ -21,6 +21,7 @@ use spdy_session::{
     HeaderBlock, RstStatus, Side, StreamError, StreamId, Version,
     proto::{Connection, Event},
 };
+use spdy_tests::vacant::Vacant;
 use spdy_tower::upgrade::{self, Upgraded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use self::support::{
-    ALL, SOON, closed_port, echo_port, exec_server, forward_server, serve, shouting, told, unread,
+    ALL, SOON, echo_port, exec_server, forward_server, serve, shouting, told, unread,
 };
 
 async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remote, ClientError> {
@@ -155,7 +156,8 @@ async fn connect(address: SocketAddr) {
         connection.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, text);
     }
-    let mut connection = forward.open(closed_port().await).await.unwrap();
+    let vacant = Vacant::take();
+    let mut connection = forward.open(vacant.address().port()).await.unwrap();
     let error = timeout(SOON, connection.read(&mut [0])).await;
     let error = error.expect("it ends soon").unwrap_err().to_string();
     assert!(error.starts_with("error forwarding port"), "{error}");

@@ -11,6 +11,7 @@ use spdy_kube::{
     BoxError, Exit, Ports, Relay, Server,
     client::{self, Transport},
 };
+use spdy_tests::vacant::Vacant;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
@@ -26,7 +27,7 @@ use tokio_tungstenite::tungstenite::{
 use crate::{
     COMMAND, Client, FORWARD, open,
     support::{
-        SOON, closed_port, echo_port, exec_server, forward_server, forward_with, serve,
+        SOON, echo_port, exec_server, forward_server, forward_with, serve,
         wires::{Wires, in_memory},
     },
 };
@@ -83,7 +84,8 @@ async fn the_end_of_the_target_is_that_of_the_connection() {
 #[tokio::test]
 async fn a_port_that_is_closed_is_told_beside_one_that_is_not() {
     let (address, target) = (forward_server(Server::new()).await, echo_port().await);
-    let closed = closed_port().await;
+    let vacant = Vacant::take();
+    let closed = vacant.address().port();
     for form in FORWARD {
         let path = format!("/forward?ports={closed}");
         let mut client = open(address, &path, form).await;
@@ -125,7 +127,8 @@ async fn relay_to(server: SocketAddr, transport: Transport) -> SocketAddr {
 #[tokio::test]
 async fn ports_are_forwarded_through_a_relay_to_spdy() {
     let (server, target) = (forward_server(Server::new()).await, echo_port().await);
-    let closed = closed_port().await;
+    let vacant = Vacant::take();
+    let closed = vacant.address().port();
     for transport in [Transport::Spdy, Transport::WebSocket] {
         let relay = relay_to(server, transport).await;
         for form in FORWARD {

@@ -154,12 +154,6 @@ pub(crate) async fn echo_port() -> u16 {
     port
 }
 
-/// A port at which nothing listens.
-pub(crate) async fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// A port that passes connections on to a server, and cuts each when this many bytes have gone to
 /// the server, or have come back.
 pub(crate) async fn cut_after(server: SocketAddr, sent: u64, received: u64) -> SocketAddr {

@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_frame::Version;
+use spdy_tests::vacant::Vacant;
 use spdy_tower::{
     Builder, Protocol,
     client::{Client, Connector, ConnectorError, FetchError, Plain},
@@ -188,8 +189,9 @@ async fn connect_reports_the_protocol_and_later_requests_use_its_connection() {
         fetch(&client, &server.uri("https", "/")).await;
         assert_eq!(server.count(), 1, "{alpn}");
     }
-    let unused = "http://127.0.0.1:1/".parse().unwrap();
-    let failed = plain(Plain::Http1).connect(&unused).await;
+    let vacant = Vacant::take();
+    let nowhere = format!("http://{}/", vacant.address()).parse().unwrap();
+    let failed = plain(Plain::Http1).connect(&nowhere).await;
     assert!(matches!(failed, Err(ConnectorError::Transport(_))));
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,6 +9,7 @@ use std::{
 use http::Uri;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use spdy_frame::Version;
+use spdy_tests::vacant::Vacant;
 use spdy_tower::{
     Builder, Protocol,
     client::{
@@ -30,20 +30,16 @@ fn connector() -> Connector {
     Connector::new(trusting(RootCertStore::empty()))
 }
 
-/// Returns an address of the loopback at which nothing listens.
-fn unused() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn the_addresses_of_a_resolver_are_tried_until_one_answers() {
     let server = Server::new(|socket, _| http1_on(socket, router())).await;
     let (asked, address) = (Arc::new(Mutex::new(Vec::new())), server.address);
     let seen = Arc::clone(&asked);
+    let vacant = Vacant::take();
+    let addresses = [vacant.address(), address];
     let connector = connector().resolver(move |host, port| {
         seen.lock().unwrap().push((host, port));
-        async move { Ok(vec![unused(), address]) }
+        async move { Ok(addresses.to_vec()) }
     });
     let client = Client::new(connector);
     assert_eq!(fetch(&client, "http://localhost:7/").await, "HTTP/1.1");
