@@ -111,9 +111,10 @@ async fn until_silent(pings: Option<PingPong>) {
     }
 }
 
-/// The windows that hyper announces.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 5 << 20;
+/// The windows that hyper announces, in bytes. `spdy load` announces the same over SPDY, so that
+/// a server is measured under the same conditions over both.
+pub(crate) const STREAM_WINDOW: u32 = 2 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 5 << 20;
 /// The time between two PINGs, and the time that the server has for an answer.
 const INTERVAL: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -30,6 +30,7 @@ use crate::{
     failure::{Exit, Failure, print, print_json},
     flags::{Load, WarmUp},
     get::{contents, put_fields},
+    http2::{CONNECTION_WINDOW, STREAM_WINDOW},
     interrupt::Interrupt,
     origin::Url,
 };
@@ -46,7 +47,8 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
         let message = "all URLs must have the same scheme, host and port";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?;
+    let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?
+        .windows(STREAM_WINDOW, CONNECTION_WINDOW);
     let body = body(&load)?;
     let requests: Vec<_> = urls
         .iter()
