@@ -59,7 +59,9 @@ fn c181_c182_the_session_window_holds_for_all_streams_together_in_spdy_3_1_alone
         }
         let sent = server.sent();
         assert_eq!(payload_of(1, &sent) + payload_of(3, &sent), expected);
-        assert_eq!(payload_of(1, &sent), expected / 2, "shared evenly");
+        // The last frame of a turn is cut so that the turn fits into a packet.
+        let share = payload_of(1, &sent).abs_diff(expected / 2);
+        assert!(share < 1000, "shared evenly but for {share} bytes");
     }
 }
 
@@ -646,13 +648,15 @@ fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {
     server.request(1);
     server.request(3);
     server.reply(3, false);
+    // What remains of the session's window fits into one turn.
+    server.send(3, 1000, false);
     server.sent();
     server.respond(1, 200_000);
-    assert!(server.unsent_bytes() > 65_536);
+    assert!(server.unsent_bytes() > 64_000);
     server.events();
     server.advance(Duration::from_secs(29));
     server.send(3, 10, false);
-    assert!(server.unsent_bytes() > 65_536);
+    assert!(server.unsent_bytes() > 64_000);
     server.advance(Duration::from_secs(1));
     let end = End::TimedOut(Timeout::Blocked);
     assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);

@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What may be ready to be written: 64 KiB, and the frame that exceeds them.
+/// How many frames may be ready to be written: 65,000 bytes, and the frame that exceeds them.
 const READY: usize = 5;
 
 /// A level that was passed over this number of times is served next.
@@ -307,8 +307,8 @@ async fn downloads_of_one_priority_share_alike() {
 /// The length of long pieces.
 const PIECE: usize = 256 * 1024;
 
-/// What the transport does not take of a download that sends alone is set aside. From then on the
-/// transport takes less than a frame at a time, and there is another download.
+/// The transport takes a part of a download that sends alone, and later takes less than a frame at a
+/// time. Then there is another download.
 #[tokio::test(start_paused = true)]
 async fn a_download_that_began_alone_and_a_later_one_share_alike() {
     for version in Version::ALL {

@@ -138,12 +138,10 @@ pub struct Limits {
     pub stream_send_queue: usize,
     /// The size up to which `stream_send_queue` may grow for streams that send the pieces of a
     /// body. It doubles when the transport has taken all of a turn in which as much was written,
-    /// and is `stream_send_queue` again as soon as the transport takes less.
-    ///
-    /// The writes of a stream that sends alone grow with it, from 65,536 bytes up to 262,144, so a
-    /// download takes fewer turns and fewer system calls. What the transport does not take of such
-    /// a write is set aside. A PING or a short response still waits behind at most 65,536 bytes and
-    /// a frame. With a value up to `stream_send_queue` neither grows. Default 262,144.
+    /// and is `stream_send_queue` again as soon as the transport takes less. With a larger queue
+    /// more of the writes of a download are full: each writes 65,000 bytes at most, and the rest of
+    /// the queue would be a write of its own. With a value up to `stream_send_queue` it does not
+    /// grow. Default 262,144.
     pub max_stream_send_queue: usize,
     /// How many bytes of unsent payload all streams together may queue. While they hold more, each
     /// stream may queue only [`min_send_queue`](Self::min_send_queue). Default 262,144.
@@ -302,7 +300,9 @@ impl Limits {
             // piece that exceeds it.
             self.large_send_pieces.saturating_mul(3),
             // The frames that are ready to be written.
-            self.data_frame.saturating_add(MAX_TURN).saturating_mul(2),
+            self.data_frame
+                .saturating_add(crate::proto::TURN)
+                .saturating_mul(2),
             self.max_queued_replies.saturating_mul(64),
             // A control frame that is not complete, whose buffer grows meanwhile, and the largest
             // inflated block.
@@ -317,9 +317,6 @@ impl Limits {
         ])
     }
 }
-
-/// Up to this many bytes are ready at once while the transport takes all of them.
-pub(crate) const MAX_TURN: usize = 256 * 1024;
 
 const fn larger(one: u32, other: u32) -> u32 {
     if one > other { one } else { other }
@@ -382,8 +379,7 @@ pub struct Timeouts {
     /// How long a stream with payload or a header block to send may wait while the peer grants no
     /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the
     /// session or to another stream, starts this time again; [`trickle`](field@Self::trickle)
-    /// limits the wait then. The time does not run while payload is set aside for the transport
-    /// ([`Limits::max_stream_send_queue`]), because the peer has not got it. Default 30 s.
+    /// limits the wait then. Default 30 s.
     pub blocked: Option<Duration>,
     /// How long the application may consume no byte while that keeps the peer from going on with
     /// any payload. Unread bytes hold the peer up in two cases:
@@ -485,7 +481,7 @@ mod tests {
     #[test]
     fn session_memory_saturates_with_the_largest_limits() {
         let mut limits = Limits::default();
-        assert_eq!(limits.session_memory(), 22_601_344);
+        assert_eq!(limits.session_memory(), 22_207_056);
         let most = usize::MAX;
         limits.max_streams = u32::MAX;
         limits.max_session_window = u32::MAX;

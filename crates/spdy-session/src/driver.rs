@@ -245,8 +245,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let polled = self.transport.poll_write(cx, connection, now);
         // Before the tasks are woken that wait for bytes to leave.
         let budget = &self.dispatch.hub.budget;
-        let turn = budget.note_turn(self.transport.written, polled.is_ready());
-        connection.set_turn(turn);
+        budget.note_turn(self.transport.written, polled.is_ready());
         if let Poll::Ready(Err(error)) = polled {
             let error = SessionError::from(error);
             connection.handle_write_error(error.clone());

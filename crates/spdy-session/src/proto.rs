@@ -102,5 +102,6 @@ pub use self::{
 pub(crate) use self::{
     connection::{Heeds, Quiet},
     event::Outcome,
+    output::TURN,
     streams::{IdHasher, Outgoing},
 };

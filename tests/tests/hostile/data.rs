@@ -151,7 +151,7 @@ async fn s10_writers_wait_when_the_queues_are_full() {
         }
         let most =
             limits.session_send_queue + limits.stream_send_queue + 50 * limits.min_send_queue;
-        // 64 KiB and a frame are on their way to the transport.
+        // A turn is on its way to the transport.
         assert!(queued <= most + 80 * 1024, "{queued}");
         assert!(queued >= 256 * 1024, "{queued}");
     }

@@ -1,9 +1,8 @@
 //! Everything that waits to be sent, and how it becomes bytes.
 //!
 //! `connection::fill` decides the order, because it has access to the streams. `control` and
-//! `frames` write the frames, and `aside` has the long writes of a stream that sends alone.
+//! `frames` write the frames.
 
-mod aside;
 mod control;
 mod frames;
 
@@ -12,12 +11,12 @@ use std::{collections::VecDeque, mem};
 use bytes::Buf;
 use spdy_frame::{HeaderEncoder, StreamId, Version};
 
-use self::{aside::Aside, control::Control};
+use self::control::Control;
 use super::{
     role::Role,
     scheduler::{Need, Scheduler},
     streams::{Next, Stream},
-    transmit::{Outbound, Transmit},
+    transmit::{DATA_FRAME, Outbound, Transmit},
 };
 use crate::{
     SessionError,
@@ -25,9 +24,18 @@ use crate::{
     spare::Spare,
 };
 
-/// DATA is added while fewer bytes than this are ready. So an answer to PING or a small response
-/// waits behind at most this many bytes, which is five frames of the default size.
-const TRANSMIT_TARGET: usize = 64 * 1024;
+/// DATA is added until this many bytes are ready, with 16 bytes for the record of each frame. So an
+/// answer to PING or a small response waits behind at most this many bytes and a frame.
+///
+/// A packet of TCP has at most 65,160 bytes on its way through Linux (45 segments of 1,448 bytes,
+/// and a few more on the loopback interface). A turn is one packet, also with the heads of four
+/// records of TLS. With 64 KiB each turn would be a packet and a rest, and with more than one packet
+/// in a turn the second has to wait for a timer under congestion control that paces (BBR).
+pub(crate) const TURN: usize = 65_000;
+
+/// A turn that has room for less payload than this is full. Without this its last frame could be
+/// shorter than its head.
+const LEAST_PIECE: usize = 512;
 
 /// All queues towards the peer, and the bytes that are ready to be written.
 #[derive(Debug)]
@@ -48,14 +56,10 @@ pub(crate) struct Output {
     openings: VecDeque<StreamId>,
     scheduler: Scheduler,
     transmit: Transmit,
-    /// Frames of a stream that writes alone are added while fewer bytes than this are ready: larger
-    /// writes cost fewer system calls.
-    turn: usize,
-    /// How many such frames the last call added.
-    extended: usize,
-    /// What the transport has not taken of such frames. So nothing that comes later waits behind
-    /// more than [`TRANSMIT_TARGET`].
-    aside: Aside,
+    /// Whether the last frame of this turn is cut so that it fits: the transport has taken all of
+    /// the turn before. Otherwise a transport that takes little at a time would get frames as short
+    /// as what it takes.
+    cuts: bool,
     /// How many bytes had left when `take_progress` was last called.
     written: u64,
     /// Why the transport takes nothing more.
@@ -69,8 +73,6 @@ pub(crate) struct Place {
     is_scheduled: bool,
     /// Whether the window of the session cut its last frame short, so that its turn goes on.
     is_cut: bool,
-    /// Whether payload of the stream was set aside.
-    has_aside: bool,
 }
 
 impl Place {
@@ -83,11 +85,6 @@ impl Place {
     /// Returns whether the stream is in the scheduler.
     pub(crate) const fn is_scheduled(&self) -> bool {
         self.is_scheduled
-    }
-
-    /// Returns whether payload was set aside that needs no window any more.
-    pub(crate) const fn has_aside(&self) -> bool {
-        self.has_aside
     }
 }
 
@@ -106,9 +103,7 @@ impl Output {
             openings: VecDeque::new(),
             scheduler: Scheduler::default(),
             transmit: Transmit::default(),
-            turn: TRANSMIT_TARGET,
-            extended: 0,
-            aside: Aside::default(),
+            cuts: true,
             written: 0,
             broken: None,
         }
@@ -129,9 +124,6 @@ impl Output {
     /// Adds a stream to the scheduler if it has something to write and waits for nothing.
     #[inline]
     pub(crate) fn schedule(&mut self, stream: &mut Stream) {
-        if stream.place.has_aside {
-            return self.schedule_aside(stream);
-        }
         let need = match stream.next() {
             // A stream that waits for its window can still send HEADERS and FIN.
             Some(Next::Data(_)) if stream.wait.is_blocked() => return,
@@ -170,7 +162,22 @@ impl Output {
     /// Returns whether enough bytes are ready.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.transmit.held() >= TRANSMIT_TARGET
+        self.room() < LEAST_PIECE
+    }
+
+    /// Returns how much payload the next frame may have, if no frame may have more than `most`.
+    #[inline]
+    pub(crate) fn longest(&self, most: usize) -> usize {
+        match self.room() {
+            room if self.cuts && room >= LEAST_PIECE => room.min(most),
+            // It is the frame that each turn has, or the transport has not taken all.
+            _ => most,
+        }
+    }
+
+    /// Returns how much payload the turn has room for.
+    fn room(&self) -> usize {
+        TURN.saturating_sub(self.transmit.held() + DATA_FRAME)
     }
 
     /// Returns whether a stream that has just written would be the next again if it was scheduled.
@@ -184,12 +191,17 @@ impl Output {
 
     /// Returns how much memory the ready bytes take.
     pub(crate) fn held(&self) -> usize {
-        self.transmit.held() + self.aside.bytes()
+        self.transmit.held()
     }
 
     /// Returns how many bytes have left since the start.
     pub(crate) fn taken(&self) -> u64 {
         self.transmit.taken()
+    }
+
+    /// Begins a turn.
+    pub(crate) fn begin_turn(&mut self) {
+        self.cuts = !self.transmit.has_remaining();
     }
 
     // --- the next stream -------------------------------------------------------------------------
@@ -238,11 +250,7 @@ impl Output {
     /// Takes back the DATA frames of a stream of which no byte has left. Returns how many bytes of
     /// payload they had, or `None` if there were none.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
-        let ready = self.transmit.take_back(stream);
-        match self.aside.drop_of(stream) {
-            0 => ready,
-            aside => Some(aside + ready.unwrap_or_default()),
-        }
+        self.transmit.take_back(stream)
     }
 
     /// Returns whether FIN of a stream has not left and its sender wants to know when it does.
@@ -264,9 +272,7 @@ impl Output {
 
     /// Removes a stream that is gone from all queues. So they contain only open streams, whose
     /// number is limited.
-    ///
-    /// Returns how many bytes were set aside, for the window of the session.
-    pub(crate) fn forget(&mut self, stream: &Stream) -> usize {
+    pub(crate) fn forget(&mut self, stream: &Stream) {
         let id = stream.id();
         if stream.has_opening() {
             self.openings.retain(|&other| other != id);
@@ -277,7 +283,6 @@ impl Output {
         if stream.is_credit_due() {
             self.credit_due.retain(|&other| other != id);
         }
-        self.aside.drop_of(id)
     }
 
     /// Drops everything that an ended session does not send any more.
@@ -286,7 +291,6 @@ impl Output {
         self.openings.clear();
         self.credit_due.clear();
         self.scheduler.clear();
-        self.aside = Aside::default();
     }
 
     /// Drops everything, now and from now on, because the transport takes nothing more.
@@ -312,14 +316,11 @@ impl Output {
     }
 
     /// Frees memory that a session does not need while it is idle or its transport takes nothing.
-    ///
-    /// Returns a stream that has to be scheduled.
-    pub(crate) fn release(&mut self) -> Option<StreamId> {
+    pub(crate) fn release(&mut self) {
         self.transmit.release();
         if self.control.is_empty() {
             self.control = VecDeque::new();
         }
         self.pongs.free_spare();
-        self.set_aside()
     }
 }

@@ -62,6 +62,9 @@ struct Ready {
 
 const _: () = assert!(size_of::<Ready>() <= 16, "there may be thousands");
 
+/// What a DATA frame takes besides its payload, in bytes.
+pub(crate) const DATA_FRAME: usize = DATA_HEAD as usize + size_of::<Ready>();
+
 /// What the session needs to know about a frame when it leaves or is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outbound {
@@ -178,52 +181,6 @@ impl Transmit {
             index <= first || ready.frame.stream() != Some(stream)
         });
         Some(payload)
-    }
-
-    /// Takes the last frame back if it is DATA without FIN, of which no byte has left, and if the
-    /// buffer then still takes `least` bytes of memory. If `of` is a stream, the frame has to
-    /// belong to it. Returns its stream and its payload.
-    pub(crate) fn take_last(
-        &mut self,
-        least: usize,
-        of: Option<StreamId>,
-    ) -> Option<(StreamId, Bytes)> {
-        let Ready { bytes, frame } = *self.frames.back()?;
-        let bytes = bytes as usize;
-        let stays = self.held().checked_sub(bytes + size_of::<Ready>())?;
-        let Outbound::Data { stream, fin: false } = frame else {
-            return None;
-        };
-        if stays < least || self.listed < bytes || of.is_some_and(|of| of != stream) {
-            return None;
-        }
-        let payload = self.take_last_payload(bytes.checked_sub(DATA_HEAD as usize)?)?;
-        self.heads.truncate(self.heads.len() - DATA_HEAD as usize);
-        self.frames.pop_back();
-        self.listed -= bytes;
-        Some((stream, payload))
-    }
-
-    /// Takes the payload off the end if it is in one place, with the head of its frame in front of
-    /// it. The head stays, behind all pieces.
-    fn take_last_payload(&mut self, length: usize) -> Option<Bytes> {
-        let head = DATA_HEAD as usize;
-        let behind = self.heads.len() - self.fronts;
-        if behind >= head + length {
-            // It was copied there.
-            let start = self.heads.len() - length;
-            let payload = Bytes::copy_from_slice(&self.heads[start..]);
-            self.heads.truncate(start);
-            return Some(payload);
-        }
-        let is_whole = |piece: &Piece| piece.front >= head && piece.payload.len() == length;
-        if behind > 0 || !self.pieces.back().is_some_and(is_whole) {
-            return None;
-        }
-        let piece = self.pieces.pop_back()?;
-        self.fronts -= piece.front;
-        self.payload -= length;
-        Some(piece.payload)
     }
 
     /// Takes all bytes, in order.
@@ -557,44 +514,6 @@ mod tests {
             sent(&mut transmit);
             assert!(transmit.frames.is_empty() && transmit.gone == 0 && transmit.listed == 0);
         }
-    }
-
-    #[test]
-    fn the_last_frames_are_taken_until_one_has_begun_to_leave_or_cannot_be_taken() {
-        let mut transmit = Transmit::default();
-        let mut left = push_data(&mut transmit, 1, 2000, false);
-        left.extend(push_data(&mut transmit, 1, 100, false));
-        for bytes in [700, 100, 600, 3000] {
-            push_data(&mut transmit, 1, bytes, false);
-        }
-        let all = transmit.held();
-        assert_eq!(
-            transmit.take_last(all - 3023, None),
-            None,
-            "too little stays"
-        );
-        assert_eq!(
-            transmit.take_last(0, Some(stream(3))),
-            None,
-            "it is of another"
-        );
-        for bytes in [3000, 600, 100, 700] {
-            let taken = transmit.take_last(left.len() + 2 * 16, Some(stream(1)));
-            assert_eq!(taken, Some((stream(1), vec![1; bytes].into())));
-        }
-        assert_eq!(transmit.remaining(), left.len());
-        transmit.advance(2009);
-        assert_eq!(transmit.take_last(0, None), None, "it has begun to leave");
-        left.extend(push_data(&mut transmit, 1, 800, true));
-        assert_eq!(transmit.take_last(0, None), None, "it has FIN");
-        left.extend(push_block(&mut transmit, 1));
-        assert_eq!(transmit.take_last(0, None), None, "it has a header block");
-        push_data(&mut transmit, 3, 900, false);
-        let taken = transmit.take_last(0, None);
-        assert_eq!(taken, Some((stream(3), vec![3; 900].into())));
-        assert_eq!(drain(&mut transmit, 700), left[2009..]);
-        assert_eq!(sent(&mut transmit), 4);
-        assert!(transmit.frames.is_empty() && transmit.gone == 0 && transmit.listed == 0);
     }
 
     #[test]

@@ -117,16 +117,6 @@ impl Waits {
         self.grants.insert(stream.id());
     }
 
-    /// Starts the wait of a stream for its own window again, if it waits. Until now its payload was
-    /// set aside, so it waited for the transport: the peer cannot grant anything for bytes that it
-    /// has not got.
-    pub(crate) fn restart(&mut self, stream: &mut Stream, moment: Moment) {
-        if stream.wait.is_blocked() {
-            stream.wait.blocked.restart(moment);
-            self.watch(stream.wait.blocked.deadline(self.patience()));
-        }
-    }
-
     /// Runs `change`, which enlarges the window of a stream, and keeps the stream's place in the
     /// order right. The window may still be closed after it.
     pub(crate) fn regrade<T>(
@@ -278,9 +268,6 @@ impl Waits {
     }
 
     fn deadline(&self, stream: &Stream, is_session_open: bool) -> Option<Moment> {
-        if stream.place.has_aside() {
-            return None; // It waits for the transport: see `restart`.
-        }
         match self.stall {
             Some(stall) if is_stalled(stream, is_session_open) => {
                 stall.deadline(stream.wait.stalled_since, self.patience())
@@ -322,6 +309,6 @@ impl Waits {
 
 /// Returns whether a stream has payload and only the window of the session keeps it from writing.
 pub(crate) fn is_stalled(stream: &Stream, is_session_open: bool) -> bool {
-    let needs_window = stream.need() == Need::Window && !stream.place.has_aside();
+    let needs_window = stream.need() == Need::Window;
     !is_session_open && stream.place.is_scheduled() && needs_window
 }

@@ -255,14 +255,12 @@ impl Budget {
     }
 
     /// Notes that the transport has taken `bytes` in a turn, and whether it `takes_all`. Bodies may
-    /// queue more while it does, because larger turns are fewer, and what leaves at once delays
+    /// queue more while it does, because then most turns are full, and what leaves at once delays
     /// nothing.
-    ///
-    /// Returns how many bytes may be made ready in the next turn, or 0 for as many as usual.
     ///
     /// No task is woken. A task that waits for this has bytes queued, and is woken when some of
     /// them have left.
-    pub(crate) fn note_turn(&self, bytes: usize, takes_all: bool) -> usize {
+    pub(crate) fn note_turn(&self, bytes: usize, takes_all: bool) {
         let limits = &self.config.limits;
         let (least, most) = (limits.stream_send_queue, limits.max_stream_send_queue);
         let now = self.ahead.load(Ordering::Relaxed);
@@ -274,7 +272,6 @@ impl Budget {
         if next != now {
             self.ahead.store(next, Ordering::Relaxed);
         }
-        if next > least { next } else { 0 }
     }
 
     /// Counts consumed bytes, and returns their sum since the driver last checked. It is the sum of

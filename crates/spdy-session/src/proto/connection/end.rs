@@ -77,8 +77,7 @@ impl Connection {
     /// is one.
     fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
         let id = stream.id();
-        let aside = self.output.forget(&stream);
-        self.windows.give_back(aside);
+        self.output.forget(&stream);
         self.waits.forget(&stream);
         let Some(error) = error else {
             return;

@@ -63,10 +63,7 @@ impl Connection {
     /// Frees memory. Call it when the connection is idle, and when the transport takes no more
     /// bytes for now.
     pub fn release_buffers(&mut self) {
-        let aside = self.output.release();
-        if let Some(mut stream) = aside.and_then(|id| self.streams.get(id)) {
-            self.output.schedule_aside(&mut stream);
-        }
+        self.output.release();
         if self.streams.free_spare() {
             self.output.free_spare();
         }
@@ -111,13 +108,6 @@ impl Connection {
             }
         }
         self.note_stall(now);
-    }
-
-    /// Sets how many bytes may be made ready while the transport takes all: more than usual only if
-    /// the caller calls [`release_buffers`](Self::release_buffers) when it does not.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn set_turn(&mut self, bytes: usize) {
-        self.output.set_turn(bytes);
     }
 
     // --- credit ----------------------------------------------------------------------------------
@@ -186,17 +176,9 @@ impl Connection {
             return false;
         };
         stream.place.begin_turn();
-        if self.output.write_aside(&mut stream) {
-            if !stream.place.has_aside() {
-                let moment = self.clock.at(now);
-                self.waits.restart(&mut stream, moment);
-            }
-            self.output.schedule(&mut stream);
-            return false;
-        }
         let fin = match stream.next() {
             Some(Next::Data(length)) => {
-                let length = length.min(self.config.limits.data_frame);
+                let length = length.min(self.output.longest(self.config.limits.data_frame));
                 let allowed = self.windows.allowance(&stream, length);
                 if allowed.size == 0 {
                     debug_assert!(!allowed.is_cut, "the window of the session is open");
@@ -230,12 +212,6 @@ impl Connection {
         if !fin {
             let is_open = self.windows.is_open();
             if is_open && self.output.has_no_other() && stream.next().is_some() {
-                return true;
-            }
-            // More is written only of what can be set aside again: frames without FIN.
-            let longest = self.config.limits.data_frame;
-            if is_open && self.output.may_extend() && stream.goes_on_after(longest) {
-                self.output.extend();
                 return true;
             }
             self.output.schedule(&mut stream);
@@ -274,12 +250,6 @@ impl Connection {
         }
         if self.inbound.is_ended() {
             return self.lose_stalled();
-        }
-        if self.output.has_aside() {
-            // What is set aside has used up the window, and the peer has not got it: the streams
-            // wait for the transport.
-            self.waits.end_stall();
-            return;
         }
         let moment = self.clock.at(now);
         self.waits.note_stall(self.output.scheduler(), moment);

@@ -82,9 +82,6 @@ impl Connection {
         if self.output.has_replies_to_write() {
             return Err("control frames wait, and the transport has taken everything".into());
         }
-        if self.output.has_aside() {
-            return Err("payload is set aside, and the transport has taken everything".into());
-        }
         for stream in self.streams.iter() {
             if let Some(what) = self.writable(stream) {
                 let id = stream.id();
@@ -217,7 +214,7 @@ impl Connection {
 
     fn waits_for_window(&self, stream: &Stream) -> bool {
         let has_data = matches!(stream.next(), Some(Next::Data(_)));
-        let is_next = has_data && !stream.has_opening() && !stream.place.has_aside();
+        let is_next = has_data && !stream.has_opening();
         is_next && self.lacks_window(stream)
     }
 

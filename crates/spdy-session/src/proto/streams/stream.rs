@@ -257,16 +257,6 @@ impl Stream {
         self.queue.is_empty() && self.send == SendHalf::Finishing
     }
 
-    /// Returns whether payload is queued behind a frame of `bytes`. Then the frame has no FIN.
-    pub(crate) fn goes_on_after(&self, bytes: usize) -> bool {
-        let mut items = self.queue.iter();
-        match items.next() {
-            Some(Outgoing::Data(payload)) if payload.len() > bytes => true,
-            Some(Outgoing::Data(_)) => matches!(items.next(), Some(Outgoing::Data(_))),
-            Some(Outgoing::Headers(_)) | None => false,
-        }
-    }
-
     #[inline]
     pub(crate) const fn has_queued(&self) -> bool {
         !self.queue.is_empty()

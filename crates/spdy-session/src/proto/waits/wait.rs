@@ -30,11 +30,6 @@ impl Wait {
         self.since.get_or_insert(moment);
     }
 
-    /// Starts this wait again. Earlier waits still count.
-    pub(crate) fn restart(&mut self, moment: Moment) {
-        self.since = Some(moment);
-    }
-
     /// Notes that the window has opened.
     pub(crate) fn end(&mut self, moment: Moment) {
         if let Some(since) = self.since.take() {

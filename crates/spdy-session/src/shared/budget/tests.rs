@@ -291,13 +291,13 @@ fn ahead(budget: &Budget) -> usize {
 fn a_body_may_queue_more_while_the_transport_takes_all() {
     let budget = Budget::new(Arc::default());
     assert_eq!(ahead(&budget), 65_536);
-    assert_eq!(budget.note_turn(65_535, true), 0);
+    budget.note_turn(65_535, true);
     assert_eq!(ahead(&budget), 65_536, "the turn had less");
     for most in [131_072, 262_144, 262_144] {
-        assert_eq!(budget.note_turn(most, true), most);
+        budget.note_turn(most, true);
         assert_eq!(ahead(&budget), most);
     }
-    assert_eq!(budget.note_turn(0, true), 262_144);
+    budget.note_turn(0, true);
     assert_eq!(ahead(&budget), 262_144, "nothing was left to take");
     assert_eq!(budget.of_writer(65_536), 0, "a writer copies");
     budget.add(Limits::default().session_send_queue);
@@ -310,7 +310,7 @@ fn a_body_may_queue_no_more_as_soon_as_the_transport_takes_less() {
     budget.note_turn(100_000, true);
     budget.note_turn(200_000, true);
     assert_eq!(ahead(&budget), 262_144);
-    assert_eq!(budget.note_turn(1 << 20, false), 0);
+    budget.note_turn(1 << 20, false);
     assert_eq!(ahead(&budget), 65_536);
 }
 
@@ -320,7 +320,7 @@ fn a_send_queue_without_a_larger_maximum_is_fixed() {
         let mut config = Config::default();
         config.limits.max_stream_send_queue = max;
         let budget = Budget::new(Arc::new(config));
-        assert_eq!(budget.note_turn(1 << 20, true), 0);
+        budget.note_turn(1 << 20, true);
         assert_eq!(ahead(&budget), 65_536);
     }
 }

@@ -1,12 +1,15 @@
 //! The order of what is written, and bytes that the transport does not take.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use spdy_frame::{Frame, HeaderBlock, Ping, Side, Version, WindowIncrement, WindowUpdate};
+use spdy_frame::{Frame, HeaderBlock, Side, Version, WindowIncrement, WindowUpdate};
 
 use super::*;
-use crate::{config::Config, proto::connection::OpenOptions};
+use crate::{
+    config::Config,
+    proto::{connection::OpenOptions, output::TURN},
+};
 
 /// Opens three streams with more payload than the session's window lets out.
 fn client(now: Instant) -> (Connection, [StreamId; 3]) {
@@ -50,22 +53,14 @@ fn streams_that_are_gone_leave_the_queues() {
 
 const LONG: usize = 400_000;
 
-/// Opens a stream with a long body in pieces of several lengths, and a window for all of it. The
-/// transport has taken all so far.
+/// Opens a stream with a long body in pieces of several lengths, and a window for all of it.
 fn long(now: Instant) -> (Connection, StreamId) {
-    long_with(now, [1 << 20; 2], true)
-}
-
-/// The same as [`long`], with these grants for the session and for the stream, and with or without
-/// FIN.
-fn long_with(now: Instant, grants: [u32; 2], fin: bool) -> (Connection, StreamId) {
     let config = Arc::new(Config::default());
     let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
     let stream = client.open(now, HeaderBlock::new(), OpenOptions::default());
     let stream = stream.expect("there is no limit yet");
-    let targets = [WindowTarget::Session, WindowTarget::Stream(stream)];
-    for (target, grant) in targets.into_iter().zip(grants) {
-        let increment = WindowIncrement::new(grant).expect("it is not zero");
+    for target in [WindowTarget::Session, WindowTarget::Stream(stream)] {
+        let increment = WindowIncrement::new(1 << 20).expect("it is not zero");
         let update = WindowUpdate { target, increment };
         client.handle_frame(now, Frame::WindowUpdate(update));
     }
@@ -75,7 +70,7 @@ fn long_with(now: Instant, grants: [u32; 2], fin: bool) -> (Connection, StreamId
         let piece = body.split_to(length.min(body.len()));
         let is_last = body.is_empty();
         client
-            .send_data(stream, piece, is_last && fin)
+            .send_data(stream, piece, is_last)
             .expect("it is open");
         if is_last {
             return (client, stream);
@@ -86,23 +81,6 @@ fn long_with(now: Instant, grants: [u32; 2], fin: bool) -> (Connection, StreamId
 
 fn bytes(from: usize, to: usize) -> Vec<u8> {
     (from..to).map(|at| (at % 251) as u8).collect()
-}
-
-/// Lets the transport take some bytes, and tells the connection that it takes no more.
-fn take(client: &mut Connection, now: Instant, mut bytes: usize, taken: &mut Vec<u8>) {
-    while bytes > 0 {
-        let out = client.poll_transmit(now);
-        if !out.has_remaining() {
-            break;
-        }
-        let chunk = out.chunk();
-        let step = chunk.len().min(bytes);
-        taken.extend_from_slice(&chunk[..step]);
-        out.advance(step);
-        bytes -= step;
-    }
-    client.poll_transmit(now);
-    client.release_buffers();
 }
 
 /// Returns the payload of DATA frames, and how many frames of other kinds there are.
@@ -120,166 +98,44 @@ fn payload(mut frames: &[u8]) -> (Vec<u8>, usize) {
     (payload, others)
 }
 
+/// All turns but the last are as long as a packet may be, whatever the pieces of the body are.
 #[test]
-fn what_the_transport_does_not_take_of_a_long_write_is_set_aside_and_not_lost() {
-    for step in [1, 1000, 16_392, 70_000, 300_000] {
-        let now = Instant::now();
-        let (mut client, _) = long(now);
-        let mut taken = Vec::new();
-        client.set_turn(256 * 1024);
-        let ready = client.poll_transmit(now).remaining();
-        assert!(
-            (200_000..280_000).contains(&ready),
-            "{ready} bytes are ready"
-        );
-        take(&mut client, now, step, &mut taken);
-        assert!(client.output.transmit().remaining() < 82_000);
-        // The answer goes ahead of what was set aside.
-        client.set_turn(0);
-        client.handle_frame(now, Frame::Ping(Ping { id: 2 }));
-        for bytes in [100_000, 1, 100_000, LONG] {
-            take(&mut client, now, bytes, &mut taken);
-            assert!(client.output.transmit().remaining() < 82_000);
+fn a_turn_of_a_long_body_is_one_packet() {
+    let now = Instant::now();
+    let (mut client, _) = long(now);
+    let (mut taken, mut turns) = (Vec::new(), Vec::new());
+    loop {
+        let out = client.poll_transmit(now);
+        if !out.has_remaining() {
+            break;
         }
-        let (payload, others) = payload(&taken);
-        assert!(payload == bytes(0, LONG), "with steps of {step}");
-        assert_eq!(others, 1, "the answer");
-        assert_eq!(client.stats().unsent, 0);
+        turns.push(out.remaining());
+        taken.extend(out.copy_to_bytes(out.remaining()));
     }
+    assert!(payload(&taken).0 == bytes(0, LONG));
+    let last = turns.pop().expect("there is a turn");
+    assert!(last <= TURN, "{last}");
+    for turn in &turns {
+        assert!((TURN - 1000..=TURN).contains(turn), "{turns:?}");
+    }
+    assert_eq!(turns.len(), LONG / TURN);
 }
 
 #[test]
-fn what_was_set_aside_of_a_stream_that_is_reset_returns_to_the_window_of_the_session() {
+fn what_has_not_left_of_a_stream_that_is_reset_returns_to_the_window_of_the_session() {
     let now = Instant::now();
     let (mut client, stream) = long(now);
     let (window, _) = client.windows.look(None);
-    let mut taken = Vec::new();
-    client.set_turn(256 * 1024);
-    take(&mut client, now, 20_000, &mut taken);
+    let mut taken = client.poll_transmit(now).copy_to_bytes(20_000).to_vec();
     client.reset(stream, RstStatus::CANCEL);
-    take(&mut client, now, LONG, &mut taken);
+    let out = client.poll_transmit(now);
+    taken.extend(out.copy_to_bytes(out.remaining()));
     let (payload, others) = payload(&taken);
     assert!(payload.len() < 40_000 && payload == bytes(0, payload.len()));
     assert_eq!(others, 1, "the reset");
     assert_eq!(client.windows.look(None).0, window - payload.len() as i64);
+    client.poll_transmit(now);
     assert_eq!(client.output.held(), 0);
-}
-
-#[test]
-fn streams_take_turns_while_payload_is_set_aside() {
-    let now = Instant::now();
-    let (mut client, _) = long(now);
-    let mut taken = Vec::new();
-    client.set_turn(256 * 1024);
-    take(&mut client, now, 20_000, &mut taken);
-    let other = client.open(now, HeaderBlock::new(), OpenOptions::default());
-    let other = other.expect("there is no limit yet");
-    client
-        .send_data(other, vec![255; 1000].into(), true)
-        .expect("it is open");
-    let before = taken.len();
-    take(&mut client, now, 120_000, &mut taken);
-    let place = taken[before..]
-        .windows(1000)
-        .position(|it| it == [255; 1000]);
-    let place = place.expect("it has been sent");
-    assert!(place < 64 * 1024 + 2 * 16_500, "behind {place} bytes");
-    take(&mut client, now, LONG, &mut taken);
-    assert_eq!(payload(&taken).0.len(), LONG + 1000);
-}
-
-/// Opens another stream with payload and a window for all of it.
-fn open_other(client: &mut Connection, now: Instant, payload: usize) -> StreamId {
-    let other = client.open(now, HeaderBlock::new(), OpenOptions::default());
-    let other = other.expect("there is no limit yet");
-    let target = WindowTarget::Stream(other);
-    let increment = WindowIncrement::new(1 << 20).expect("it is not zero");
-    let update = WindowUpdate { target, increment };
-    client.handle_frame(now, Frame::WindowUpdate(update));
-    let payload = vec![255; payload].into();
-    client.send_data(other, payload, false).expect("it is open");
-    other
-}
-
-/// Returns the streams of the DATA frames, in order.
-fn order(mut frames: &[u8]) -> Vec<u8> {
-    let mut order = Vec::new();
-    while let Some((head, rest)) = frames.split_first_chunk::<8>() {
-        let length = usize::from(head[5]) << 16 | usize::from(head[6]) << 8 | usize::from(head[7]);
-        if head[0] & 0x80 == 0 {
-            order.push(head[3]);
-        }
-        frames = &rest[length.min(rest.len())..];
-    }
-    order
-}
-
-/// Each time the transport takes one frame, and no more. The application may queue a byte each
-/// time.
-#[test]
-fn a_stream_whose_payload_is_set_aside_has_its_turns_beside_another() {
-    for queues in [false, true] {
-        let now = Instant::now();
-        let (mut client, first) = long_with(now, [1 << 20; 2], false);
-        let mut taken = Vec::new();
-        client.set_turn(256 * 1024);
-        take(&mut client, now, 20_000, &mut taken);
-        client.set_turn(0);
-        let other = open_other(&mut client, now, LONG);
-        let third = open_other(&mut client, now, LONG);
-        for _ in 0..40 {
-            if queues {
-                let byte = bytes(0, 1).into();
-                client.send_data(first, byte, false).expect("it is open");
-            }
-            take(&mut client, now, 16_392, &mut taken);
-        }
-        let order = order(&taken);
-        let of = |id: StreamId| {
-            order
-                .iter()
-                .filter(|&&it| u32::from(it) == id.get())
-                .count()
-        };
-        let shares = [first, other, third].map(of);
-        assert!(shares[0] > 12 && shares[0] < 25, "{shares:?}: {order:?}");
-        assert!(shares[1].abs_diff(shares[2]) < 2, "{shares:?}: {order:?}");
-    }
-}
-
-/// A window is used up by what is set aside: that of the stream, or that of the session, for which
-/// another stream waits too. While the transport takes it, little by little, the peer has nothing
-/// for which it could grant more.
-#[test]
-fn no_stream_waits_for_a_window_while_payload_is_set_aside() {
-    let start = Instant::now();
-    let second = |second| start + Duration::from_secs(second);
-    let resets = |client: &mut Connection| {
-        let events = std::iter::from_fn(|| client.poll_event());
-        let resets = events.filter(|event| matches!(event, Event::Reset { .. }));
-        resets.count()
-    };
-    for (grants, waiting) in [([1 << 20, 128 * 1024], 1), ([192 * 1024; 2], 2)] {
-        let (mut client, stream) = long_with(start, grants, true);
-        let mut taken = Vec::new();
-        client.set_turn(256 * 1024);
-        take(&mut client, start, 20_000, &mut taken);
-        assert_eq!(client.send_window(stream), 0);
-        if waiting == 2 {
-            open_other(&mut client, start, LONG);
-        }
-        for time in 1..=70 {
-            take(&mut client, second(time), 2048, &mut taken);
-            client.handle_timeout(second(time));
-            assert_eq!(resets(&mut client), 0, "after {time} s");
-        }
-        take(&mut client, second(71), LONG, &mut taken);
-        assert_eq!(payload(&taken).0.len(), 65_536 + grants[1] as usize);
-        client.handle_timeout(second(72));
-        assert_eq!(resets(&mut client), 0, "the wait began late");
-        client.handle_timeout(second(102));
-        assert_eq!(resets(&mut client), waiting);
-    }
 }
 
 /// A small generator (xorshift).
@@ -311,8 +167,6 @@ struct Pair {
     server: Connection,
     wire: BytesMut,
     uploads: Vec<Upload>,
-    /// How often payload was set aside.
-    aside: usize,
 }
 
 impl Pair {
@@ -336,7 +190,6 @@ impl Pair {
             client,
             server: Connection::new(Side::Server, version, config, now),
             wire: BytesMut::new(),
-            aside: 0,
         }
     }
 
@@ -367,14 +220,13 @@ impl Pair {
             if step == 0 {
                 break;
             }
+            assert!(out.remaining() <= TURN + Config::default().limits.data_frame);
             self.wire.extend_from_slice(&out.chunk()[..step]);
             out.advance(step);
             left -= step;
         }
         if self.client.poll_transmit(self.now).has_remaining() {
             self.client.release_buffers();
-            let held = self.client.output.held();
-            self.aside += usize::from(held > self.client.output.transmit().held());
         }
         while self.server.handle_input(self.now, &mut self.wire) {
             self.read();
@@ -401,28 +253,37 @@ impl Pair {
 
     /// Has the client read all that the server writes.
     fn answer(&mut self) {
-        let out = self.server.poll_transmit(self.now);
-        let mut answer = BytesMut::from(&*out.copy_to_bytes(out.remaining()));
-        while self.client.handle_input(self.now, &mut answer) {
-            while self.client.poll_event().is_some() {}
+        let mut answer = BytesMut::new();
+        loop {
+            let out = self.server.poll_transmit(self.now);
+            if !out.has_remaining() {
+                break;
+            }
+            answer.extend_from_slice(&out.copy_to_bytes(out.remaining()));
         }
+        loop {
+            // It reads nothing while many events wait.
+            while self.client.poll_event().is_some() {}
+            if !self.client.handle_input(self.now, &mut answer) {
+                break;
+            }
+        }
+        assert!(answer.is_empty());
     }
 }
 
 /// Whatever the transport takes, each stream arrives in order and whole, and the windows are whole
 /// again.
 #[test]
-fn uploads_arrive_whatever_is_set_aside_and_when() {
-    let mut aside = 0;
+fn uploads_arrive_whatever_the_transport_takes() {
     for seed in 1..=60 {
         let mut random = Random(seed * 0x9E37_79B9_7F4A);
         let version = [Version::V2, Version::V3, Version::V3_1][random.below(3)];
         let mut pair = Pair::new(version);
         for _ in 0..60 {
-            match random.below(8) {
-                0 => pair.client.set_turn([0, 128, 256][random.below(3)] * 1024),
-                1 => _ = pair.server.ping(pair.now),
-                2..5 => {
+            match random.below(7) {
+                0 => _ = pair.server.ping(pair.now),
+                1..4 => {
                     let fin = random.below(30) == 0;
                     pair.send(&mut random, fin);
                 }
@@ -453,7 +314,5 @@ fn uploads_arrive_whatever_is_set_aside_and_when() {
             assert_eq!(theirs.unread, 0, "seed {seed}");
         }
         assert_eq!(pair.client.stats().unsent, 0, "seed {seed}");
-        aside += pair.aside;
     }
-    assert!(aside > 60, "payload was set aside {aside} times");
 }
