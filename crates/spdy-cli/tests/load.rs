@@ -27,10 +27,11 @@ use serde_json::Value;
 use spdy_frame::Version;
 use spdy_tower::Builder;
 use tokio::{
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinHandle,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use self::common::{Running, SPDY, interrupt, run, spdy, tool};
@@ -356,6 +357,38 @@ async fn only_what_can_be_processed_twice_is_sent_again() {
             }
             server.abort();
         }
+    }
+}
+
+/// A server is measured with the same windows over both protocols: 2 MiB for each stream, and 5 MiB
+/// for all of them.
+#[tokio::test]
+async fn the_windows_of_both_protocols_are_the_same() {
+    let spdy: [&[u8]; 2] = [
+        &[0, 0, 0, 7, 0, 0x20, 0, 0],
+        &[0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0x4f, 0, 0],
+    ];
+    let http2: [&[u8]; 2] = [
+        &[0, 4, 0, 0x20, 0, 0],
+        &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x4f, 0, 1],
+    ];
+    for (protocol, wanted) in [(PROTOCOLS[0], spdy), (PROTOCOLS[2], http2)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let words = [&["load", "-n", "1"], protocol, &[&*url]].concat();
+        let client = run(&words);
+        let server = async {
+            let (mut io, _) = listener.accept().await.unwrap();
+            let mut sent = Vec::new();
+            let has = |sent: &[u8], frame: &[u8]| sent.windows(frame.len()).any(|it| it == frame);
+            while !wanted.iter().all(|frame| has(&sent, frame)) {
+                let read = timeout(Duration::from_secs(60), io.read_buf(&mut sent)).await;
+                let read = read.unwrap_or_else(|_| panic!("{protocol:?}: {sent:x?}"));
+                assert_ne!(read.unwrap(), 0, "{protocol:?}: {sent:x?}");
+            }
+            drop((io, listener));
+        };
+        tokio::join!(client, server);
     }
 }
 
