@@ -307,8 +307,8 @@ async fn downloads_of_one_priority_share_alike() {
 /// The length of long pieces.
 const PIECE: usize = 256 * 1024;
 
-/// The transport takes a part of a download that sends alone, and later takes less than a frame at a
-/// time. Then there is another download.
+/// The transport takes a part of a download that sends alone, and later takes less than a frame at
+/// a time. Then there is another download.
 #[tokio::test(start_paused = true)]
 async fn a_download_that_began_alone_and_a_later_one_share_alike() {
     for version in Version::ALL {

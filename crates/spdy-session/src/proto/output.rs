@@ -29,8 +29,8 @@ use crate::{
 ///
 /// A packet of TCP has at most 65,160 bytes on its way through Linux (45 segments of 1,448 bytes,
 /// and a few more on the loopback interface). A turn is one packet, also with the heads of four
-/// records of TLS. With 64 KiB each turn would be a packet and a rest, and with more than one packet
-/// in a turn the second has to wait for a timer under congestion control that paces (BBR).
+/// records of TLS. With 64 KiB each turn would be a packet and a rest. With more than one packet in
+/// a turn the second has to wait for a timer under congestion control that paces (BBR).
 pub(crate) const TURN: usize = 65_000;
 
 /// A turn that has room for less payload than this is full. Without this its last frame could be
