@@ -34,6 +34,8 @@ enum Does {
     GoAway,
     /// It takes one request at a time on each connection.
     Few,
+    /// It does the same after a second for each connection.
+    Late,
     /// It answers a request when it has some of it, and reads on.
     Early,
 }
@@ -94,8 +96,11 @@ impl Farm {
         };
         let (near, mut far) = duplex(65536);
         match does {
-            Does::Serve | Does::Few => {
-                let places = if let Does::Few = does { 1 } else { 200 };
+            Does::Serve | Does::Few | Does::Late => {
+                let places = if let Does::Serve = does { 200 } else { 1 };
+                if let Does::Late = does {
+                    sleep(SECOND).await;
+                }
                 let end = Arc::new(Notify::new());
                 let app = self.application(index, &end);
                 let serving = serve_on(self.scheme, far, app, places);
@@ -138,12 +143,18 @@ impl Farm {
         Ok(near)
     }
 
-    /// Answers with the index of the address, and `/held` only once it is released. `/poison` ends
-    /// the connection and the address.
+    /// Answers with the index of the address, and `/held` only once it is released. `/ends` ends
+    /// the connection then, and `/poison` ends it and the address.
     fn application(self: &Arc<Self>, index: usize, end: &Arc<Notify>) -> Router {
         let (release, farm) = (Arc::clone(&self.release), Arc::clone(self));
         let (chance, used) = (Arc::clone(self), Arc::new(AtomicUsize::new(0)));
-        let (end, ends) = (Arc::clone(end), Arc::clone(end));
+        let (end, ends, ended) = (Arc::clone(end), Arc::clone(end), Arc::clone(end));
+        let releases = Arc::clone(&self.release);
+        let ends_when_released = async move || {
+            releases.notified().await;
+            ended.notify_one();
+            pending::<()>().await;
+        };
         let held = async move || {
             release.notified().await;
             index.to_string()
@@ -156,6 +167,7 @@ impl Farm {
         };
         Router::new()
             .route("/held", axum::routing::any(held))
+            .route("/ends", axum::routing::any(ends_when_released))
             .route("/poison", axum::routing::any(poison))
             .route("/busy", axum::routing::get(StatusCode::SERVICE_UNAVAILABLE))
             .fallback(async move || {

@@ -126,3 +126,31 @@ async fn a_request_for_which_another_address_has_a_place_has_no_connection_cut()
     assert_eq!(second.await.unwrap(), late);
     assert_eq!(farm.dials(), [1, 1]);
 }
+
+/// The only connection ends while requests wait for a place and a second one is being opened.
+#[tokio::test(start_paused = true)]
+async fn a_request_behind_others_that_wait_for_the_first_connection_waits_as_they_do() {
+    let (mut options, farm) = Farm::new("h2://", &[Does::Few, Does::Refuse]);
+    options.max_connections = 2;
+    options.down_after = 1;
+    let app = proxy(options);
+    posts(&app, 2).await;
+    let asked = app.clone();
+    let ends = tokio::spawn(async move { post(&asked, "/ends").await });
+    sleep(SECOND).await;
+    farm.does(0, Does::Late);
+    let waits = [hold(&app), hold(&app)];
+    sleep(SECOND / 2).await;
+    farm.release.notify_one();
+    assert_eq!(ends.await.unwrap(), Err(StatusCode::BAD_GATEWAY));
+    let last = ask(&app);
+    sleep(SECOND / 10).await;
+    farm.does(0, Does::Hang);
+    sleep(3 * SECOND - SECOND / 10).await;
+    for one in waits {
+        farm.release.notify_one();
+        assert_eq!(one.await.unwrap(), Ok(0));
+        sleep(SECOND / 2).await;
+    }
+    assert_eq!(last.await.unwrap(), (Ok(0), 3 * SECOND + SECOND / 2));
+}

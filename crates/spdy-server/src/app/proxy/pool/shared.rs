@@ -29,7 +29,7 @@ use hyper::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{MutexGuard, Notify},
+    sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -88,10 +88,18 @@ impl Shared {
         }
     }
 
-    /// Takes a place that is free. If no connection is open, it waits for one.
+    /// Takes a place that is free. If no connection is open, it waits for the first.
+    ///
+    /// An application that closes a new connection without a word might be about to restart, so
+    /// there is one more attempt. The same holds for a request that waits.
     pub(super) async fn ask(self: &Arc<Self>, turn: Turn) -> Result<Asked, Failure> {
-        let arrived = self.with(|state| state.now());
-        let taking = self.take(arrived, None);
+        let arrived = self.now();
+        let taking = async {
+            match self.take_free(arrived).await {
+                Err(Failure::Broken(_)) => self.take_free(self.now()).await,
+                taken => taken,
+            }
+        };
         let taken = timeout(self.target.limit(), taking).await;
         Ok(match taken.unwrap_or(Err(Failure::ConnectTimeout))? {
             Some(connection) => Asked::Leased(Lease::leased(connection, self, turn)),
@@ -109,45 +117,55 @@ impl Shared {
         arrived: u64,
         placed: Placed,
     ) -> Result<super::Lease, Failure> {
-        let taken = self.take(arrived, Some(&placed)).await?;
-        Ok(Lease::leased(taken.expect("it waits"), &self, turn))
-    }
-
-    /// Takes a place. A request that does not wait gets `None` where all are taken.
-    ///
-    /// An application that closes a new connection without a word might be about to restart, so
-    /// there is one more attempt.
-    async fn take(
-        self: &Arc<Self>,
-        arrived: u64,
-        waits: Option<&Placed>,
-    ) -> Result<Option<Connection>, Failure> {
-        let taken = self.take_once(arrived, waits).await;
-        if let Err(Failure::Broken(_)) = taken {
-            let arrived = self.with(|state| state.now());
-            return self.take_once(arrived, waits).await;
-        }
-        taken
-    }
-
-    async fn take_once(
-        self: &Arc<Self>,
-        arrived: u64,
-        waits: Option<&Placed>,
-    ) -> Result<Option<Connection>, Failure> {
-        let Some(_turn) = self.stand_in_queue(waits.is_some()).await else {
-            return Ok(None);
+        let taken = match self.take_in_turn(arrived, &placed).await {
+            Err(Failure::Broken(_)) => self.take_in_turn(self.now(), &placed).await,
+            taken => taken,
         };
+        Ok(Lease::leased(taken?, &self, turn))
+    }
+
+    /// Returns what tells later which attempts have begun since.
+    fn now(&self) -> u64 {
+        self.with(|state| state.now())
+    }
+
+    fn find(&self, arrived: u64, waits: bool) -> Found {
+        let max_connections = self.target.proxy.max_connections;
+        self.with(|state| state.find(arrived, max_connections, waits))
+    }
+
+    /// Takes a place if no request waits for one. Returns `None` if all are taken.
+    async fn take_free(self: &Arc<Self>, arrived: u64) -> Result<Option<Connection>, Failure> {
         loop {
-            let max_connections = self.target.proxy.max_connections;
-            match self.with(|state| state.find(arrived, max_connections, waits.is_some())) {
+            let found = match self.queue.try_lock() {
+                Ok(_turn) => self.find(arrived, false),
+                Err(_) => self.with(|state| state.first()),
+            };
+            match found {
                 Found::Place(connection) => return Ok(Some(connection)),
                 Found::Failed(failure) => return Err(failure),
+                Found::Nothing => return Ok(None),
                 Found::Begun(ending) => self.connect(ending),
-                Found::Nothing if waits.is_none() => return Ok(None),
+                Found::Attempt(attempt) => attempt.over().await,
+            }
+        }
+    }
+
+    /// Waits until it is the turn of the request, and then for a place.
+    async fn take_in_turn(
+        self: &Arc<Self>,
+        arrived: u64,
+        placed: &Placed,
+    ) -> Result<Connection, Failure> {
+        let _turn = self.queue.lock().await;
+        loop {
+            match self.find(arrived, true) {
+                Found::Place(connection) => return Ok(connection),
+                Found::Failed(failure) => return Err(failure),
                 Found::Nothing => self.freed.notified().await,
+                Found::Begun(ending) => self.connect(ending),
                 Found::Attempt(attempt) => {
-                    if let Some(placed) = waits.filter(|_| self.with(|state| state.has_none())) {
+                    if self.with(|state| state.has_none()) {
                         placed.note();
                     }
                     tokio::select! {
@@ -157,15 +175,6 @@ impl Shared {
                 }
             }
         }
-    }
-
-    /// Has the request be the next one. Returns `None` if others are before it, for which it only
-    /// waits if it waits for a place, or while the first connection is being opened.
-    async fn stand_in_queue(&self, waits: bool) -> Option<MutexGuard<'_, ()>> {
-        if waits || self.with(|state| state.awaits_the_first()) {
-            return Some(self.queue.lock().await);
-        }
-        self.queue.try_lock().ok()
     }
 
     /// Opens a connection in the seat that it was given.

@@ -137,9 +137,13 @@ impl State {
         self.open.is_empty()
     }
 
-    /// Returns whether no connection is open, and the first is on its way.
-    pub(super) fn awaits_the_first(&self) -> bool {
-        self.has_none() && self.attempt.as_ref().is_some_and(Attempt::is_under_way)
+    /// Returns the attempt to open the first connection, if no connection is open.
+    pub(super) fn first(&self) -> Found {
+        let attempt = self.attempt.as_ref().filter(|one| one.is_under_way());
+        match attempt.filter(|_| self.has_none()) {
+            Some(attempt) => Found::Attempt(attempt.clone()),
+            None => Found::Nothing,
+        }
     }
 
     /// Returns what the caller has to drop while the state is not locked.
