@@ -150,7 +150,9 @@ pub struct Timeouts {
     /// transport is stalled. For SPDY this is `write` and `blocked` of
     /// [`spdy_tower::session::Timeouts`]. (30 s by default.)
     ///
-    /// An HTTP/2 client that reads slowly from some responses has up to ten times as long.
+    /// An HTTP/2 client that reads slowly from some responses has up to ten times as long. Over
+    /// TLS, what was encrypted has this time in all to leave: up to 80 KiB at the end of a
+    /// response. A client that takes less than 2.7 kB in a second may lose them.
     ///
     /// This and [`idle`](Self::idle) also apply after an Upgrade of HTTP/1.1, such as WebSocket or
     /// a shell of `spdy-kube`. A server of shells whose users can pause the output sets it to

@@ -273,7 +273,7 @@ const ENDED: Duration = Duration::from_secs(30);
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
 
     use super::*;
     use crate::auto::Foreign;
@@ -349,6 +349,24 @@ mod tests {
         });
         io.write_all(&[0; 20]).await.unwrap();
         slow.await.unwrap();
+    }
+
+    /// TLS does not tell how much of a flush has left.
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_has_the_time_of_a_write_in_all() {
+        let (ours, mut theirs) = duplex(1);
+        let mut io = Idle::new(Foreign(BufWriter::new(ours)), PERIOD, WRITE);
+        let slow = tokio::spawn(async move {
+            while theirs.read_u8().await.is_ok() {
+                sleep(WRITE * 9 / 10).await;
+            }
+        });
+        io.write_all(&[0; 20]).await.unwrap();
+        let start = Instant::now();
+        let error = io.flush().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WRITE.as_secs());
+        slow.abort();
     }
 
     /// A transport that fails or ends while it is not read, and does not report it by itself.
