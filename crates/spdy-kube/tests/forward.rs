@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use spdy_kube::Server;
 use spdy_session::{Stream, StreamError};
+use spdy_tests::vacant::Vacant;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -116,9 +117,8 @@ async fn a_target_that_resets_ends_its_connection_and_no_other() {
 #[tokio::test]
 async fn a_closed_port_is_told_and_the_error_stream_ended() {
     let client = session(forward_server(Server::new()).await).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let vacant = Vacant::take();
+    let port = vacant.address().port();
     let (mut error, mut data) = pair(&client, port, "0").await;
     let text = read(&mut error).await;
     let begin = format!("error forwarding port {port} to pod demo: ");
