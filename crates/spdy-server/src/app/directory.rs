@@ -60,9 +60,9 @@ use self::{
 /// response ends with an error, which is a reset in SPDY. If it is replaced (`rename`), the old
 /// file is sent.
 ///
-/// A request waits for the disk, or for a place among the open files ([`Directory::max_handles`]),
-/// for 30 s at most, and then gets 503, or its response ends with an error. The runtime must have
-/// its timers enabled.
+/// Each answer of the disk, and a place among the open files ([`Directory::max_handles`]), is
+/// waited for 30 s at most. Then the request gets 503, or its response ends with an error. The
+/// runtime must have its timers enabled.
 ///
 /// ```no_run
 /// use spdy_server::app::{self, Directory};
