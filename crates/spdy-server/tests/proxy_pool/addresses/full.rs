@@ -154,3 +154,25 @@ async fn a_request_behind_others_that_wait_for_the_first_connection_waits_as_the
     }
     assert_eq!(last.await.unwrap(), (Ok(0), 3 * SECOND + SECOND / 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_back_is_asked_again_by_a_request_that_waits() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Few, Does::Fail]);
+        options.max_connections = 1;
+        let app = proxy(options);
+        let held = hold(&app);
+        sleep(SECOND).await;
+        let waits = ask(&app);
+        sleep(SECOND).await;
+        farm.does(1, Does::Serve);
+        assert_eq!(
+            ask(&app).await.unwrap(),
+            (Ok(1), Duration::ZERO),
+            "{scheme}"
+        );
+        assert_eq!(waits.await.unwrap(), (Ok(1), CONNECT / 2), "{scheme}");
+        farm.release.notify_waiters();
+        assert_eq!(held.await.unwrap(), Ok(0), "{scheme}");
+    }
+}

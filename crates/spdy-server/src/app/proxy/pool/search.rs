@@ -20,9 +20,9 @@ use crate::config::after;
 
 /// The search of a request for a connection. Nothing of the request is sent meanwhile.
 ///
-/// It asks each address once, and waits at none that is full. Only when all that are up have been
-/// asked, it waits for a place, at all that are full at once. After a part of its time it asks
-/// those that are left out as well, and goes on to wait meanwhile.
+/// It asks each address, and waits at none that is full. Only when all that are up have been asked,
+/// it waits for a place, at all that are full at once. After a part of its time it asks the others
+/// again, with those that are left out, and goes on to wait meanwhile.
 ///
 /// If no address is full, and one refuses connections because its application starts, it asks them
 /// again after a pause.
@@ -36,8 +36,8 @@ pub(super) struct Search<'a> {
     pool: &'a Pool,
     wanted: Wanted,
     held: Option<Held>,
-    /// The waits at the addresses that are full.
-    waiting: Vec<Waiting>,
+    /// The waits at the addresses that are full, with their indices.
+    waiting: Vec<(usize, Waiting)>,
     /// When no address is asked any more.
     deadline: Instant,
     /// Addresses that refuse are asked again until then.
@@ -96,15 +96,13 @@ impl<'a> Search<'a> {
     async fn find(&mut self) -> ControlFlow<Lease> {
         loop {
             self.ask_each().await?;
-            let part = self.pool.limit();
-            let found = timeout(part, self.place()).await;
-            found.unwrap_or(ControlFlow::Continue(()))?;
-            self.wanted.without_last = false;
-            self.ask_each().await?;
-            self.place().await?;
-            if !self.pauses().await {
-                return ControlFlow::Continue(());
+            match self.waiting.is_empty() {
+                false => self.wait().await?,
+                true if self.wanted.without_last => {}
+                true if self.pauses().await => {}
+                true => return ControlFlow::Continue(()),
             }
+            self.wanted.without_last = false;
         }
     }
 
@@ -112,6 +110,7 @@ impl<'a> Search<'a> {
     /// the others before, because connections are cut to make room for a request that waits.
     async fn ask_each(&mut self) -> ControlFlow<Lease> {
         while let Some(turn) = self.choose() {
+            let index = turn.index();
             let mut asking = pin!(self.ask(turn));
             let asked = poll_fn(|cx| {
                 if !self.wanted.without_last
@@ -123,7 +122,7 @@ impl<'a> Search<'a> {
             });
             match asked.await {
                 Ok(Asked::Leased(lease)) => return ControlFlow::Break(lease),
-                Ok(Asked::Full(waiting)) => self.waiting.push(waiting),
+                Ok(Asked::Full(waiting)) => self.waiting.push((index, waiting)),
                 Err(failure) => self.note(failure),
             }
         }
@@ -160,14 +159,21 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Waits for a place at each address that is full. Ends without one once all have failed.
-    async fn place(&mut self) -> ControlFlow<Lease> {
-        poll_fn(|cx| self.poll_place(cx)).await
+    /// Waits for a place for a part of the time. Then it can ask the others again: they might be
+    /// back.
+    async fn wait(&mut self) -> ControlFlow<Lease> {
+        let part = self.pool.limit();
+        let placed = timeout(part, poll_fn(|cx| self.poll_place(cx))).await;
+        placed.unwrap_or_else(|_| {
+            self.wanted.asked = self.waiting.iter().map(|(index, _)| *index).collect();
+            ControlFlow::Continue(())
+        })
     }
 
+    /// Completes with a place at one of the addresses that are full, or once all have failed.
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Lease>> {
         let mut index = 0;
-        while let Some(waiting) = self.waiting.get_mut(index) {
+        while let Some((_, waiting)) = self.waiting.get_mut(index) {
             match waiting.poll(cx) {
                 Poll::Pending => index += 1,
                 Poll::Ready(Ok(lease)) => return Poll::Ready(ControlFlow::Break(lease)),
@@ -192,7 +198,7 @@ impl<'a> Search<'a> {
     fn failure(self) -> Failure {
         match self.waiting.is_empty() {
             true => self.failure,
-            false if self.waiting.iter().any(Waiting::has_place) => Failure::ConnectTimeout,
+            false if self.waiting.iter().any(|(_, one)| one.has_place()) => Failure::ConnectTimeout,
             false => Failure::Busy,
         }
     }
