@@ -96,9 +96,20 @@ async fn held(
     JoinHandle<Result<(), SessionError>>,
     Wire<DuplexStream>,
 ) {
+    held_with(version, Config::default()).await
+}
+
+async fn held_with(
+    version: Version,
+    config: Config,
+) -> (
+    Session,
+    JoinHandle<Result<(), SessionError>>,
+    Wire<DuplexStream>,
+) {
     let (near, far) = duplex(64);
     let near = BufWriter::with_capacity(80 * 1024, near);
-    written_to(near, far, version, Config::default()).await
+    written_to(near, far, version, config).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,15 +136,37 @@ async fn a_peer_that_leaves_the_last_bytes_in_the_transport_is_a_write_that_time
     }
 }
 
+/// The application has ordered the end, and then waits no longer.
 #[tokio::test(start_paused = true)]
 async fn bytes_that_the_transport_holds_do_not_delay_an_end_at_once() {
     for version in Version::ALL {
-        let (session, driver, _peer) = held(version).await;
-        sleep(Duration::from_secs(10)).await;
-        session.shutdown(Shutdown::Now);
-        let end = timeout(Duration::from_secs(2), driver).await;
+        for (order, end) in [(5, 1005), (10_000, 11_000), (29_500, 30_000)] {
+            let (session, driver, _peer) = held(version).await;
+            let start = Instant::now();
+            sleep(Duration::from_millis(order)).await;
+            session.shutdown(Shutdown::Now);
+            let outcome = driver.await.unwrap();
+            assert!(outcome.is_err(), "{version}");
+            let taken = start.elapsed().as_millis();
+            assert!((end..end + 10).contains(&taken), "{version}: {taken}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_the_transport_holds_are_not_waited_for_for_ever_without_a_limit_for_writes() {
+    let version = Version::V3_1;
+    for (trickle, seconds) in [(Some(Duration::from_secs(100)), 100), (None, 300)] {
+        let mut config = Config::default();
+        config.timeouts.write = None;
+        config.timeouts.trickle = trickle;
+        let (_session, driver, _peer) = held_with(version, config).await;
+        let start = Instant::now();
+        let end = timeout(Duration::from_secs(1000), driver).await;
         let end = end.expect("the session goes on").unwrap();
-        assert!(end.is_err(), "{version}");
+        let timed_out = matches!(end, Err(SessionError::TimedOut(Timeout::Write)));
+        assert!(timed_out, "{end:?}");
+        assert_eq!(start.elapsed().as_secs(), seconds);
     }
 }
 

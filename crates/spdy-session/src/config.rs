@@ -373,9 +373,17 @@ pub struct Timeouts {
     /// of a session that ends keeps it ([`close`](field@Self::close)). Default 300 s.
     pub trickle: Option<Duration>,
     /// How long the transport may take no byte while bytes wait to be written. Then the session
-    /// ends. A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
-    /// violation, waits only for `linger`. A transport that has taken the last bytes of a session
-    /// may take as long to flush them. Default 30 s.
+    /// ends. Default 30 s.
+    ///
+    /// A transport that has taken the last bytes of a session may take as long to flush them. TLS
+    /// holds up to 80 KiB, and does not tell how far it is. So a peer that reads on, but less than
+    /// 2.7 KB a second, counts with the default as one that reads nothing.
+    ///
+    /// A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
+    /// violation, waits only for [`linger`](field@Self::linger), unless the transport holds the end
+    /// of a stream that was reported as written. A session that is over does not wait for ever: if
+    /// this is `None`, it waits for [`trickle`](field@Self::trickle), or 300 s if that is `None`
+    /// too.
     pub write: Option<Duration>,
     /// How long a stream with payload or a header block to send may wait while the peer grants no
     /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the
@@ -453,7 +461,16 @@ impl Timeouts {
     pub(crate) fn trickle(&self, timeout: Option<Duration>) -> Option<Duration> {
         Some(self.trickle?.max(timeout?))
     }
+
+    /// Returns how long a session that is over waits for its peer at most, if no other timeout
+    /// limits it.
+    pub(crate) fn longest(&self) -> Duration {
+        self.trickle.unwrap_or(LONGEST)
+    }
 }
+
+/// How long a session that is over waits if [`Timeouts::trickle`] has no limit.
+const LONGEST: Duration = Duration::from_secs(300);
 
 impl Default for Timeouts {
     fn default() -> Self {

@@ -44,6 +44,8 @@ use crate::{
 };
 
 /// Drives one session. The future ends when the session has ended, with `Ok` if it ended in order.
+/// Then the transport has passed on every stream that was reported as written. If it cannot, or not
+/// in time, the result is its error.
 ///
 /// Poll it within a tokio runtime whose time is enabled. Dropping it drops the transport. Then open
 /// streams fail, and [`Session::closed`](crate::Session::closed) returns [`SessionError::Closed`].
@@ -197,6 +199,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         matches!(self.stage, Stage::Lingering(_)) && self.transport.is_shut_down()
     }
 
+    /// Returns whether the transport holds the end of a stream whose
+    /// [`written`](crate::SendStream::written) has returned or returns next: it has taken more than
+    /// it has passed on. A `Driver` that is dropped meanwhile, or ends with an error, loses that
+    /// end. While a transport is full it counts as one that holds something.
+    pub fn holds_written(&self) -> bool {
+        self.dispatch.connection.holds_end()
+    }
+
     /// Reads and handles what the transport has. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let dispatch = &mut self.dispatch;
@@ -243,6 +253,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return self.dispatch.deliver();
         }
         let polled = self.transport.poll_write(cx, connection, now);
+        connection.note_held(self.transport.is_unflushed());
         // Before the tasks are woken that wait for bytes to leave.
         let budget = &self.dispatch.hub.budget;
         budget.note_turn(self.transport.written, polled.is_ready());

@@ -66,6 +66,7 @@
 //! - `waits`: streams that wait for windows, and the start of each wait;
 //! - `output`: what waits to be written, and how it becomes bytes; `scheduler`: the next stream to
 //!   write; `transmit`: bytes on their way to the transport;
+//! - `held`: whether the transport holds the end of a stream;
 //! - `pings`: every PING of this side and its purpose;
 //! - `go_away`: the GOAWAY frames of both sides;
 //! - `guard`: how often the peer may do what is costly for this side; `bucket`: a token bucket;
@@ -80,6 +81,7 @@ mod event;
 mod foreign;
 mod go_away;
 mod guard;
+mod held;
 mod inbound;
 mod output;
 mod pings;

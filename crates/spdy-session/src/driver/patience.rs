@@ -30,8 +30,7 @@ impl Patience {
             // Nothing can be written, so there is nothing to wait for.
             Self::new(now, Duration::ZERO, Duration::ZERO)
         } else if connection.outcome().is_ok() && !connection.is_cut() {
-            let most = timeouts.trickle.unwrap_or(LONGEST);
-            Self::new(now, timeouts.close, most)
+            Self::new(now, timeouts.close, timeouts.longest())
         } else {
             Self::new(now, timeouts.linger, timeouts.linger)
         }
@@ -62,10 +61,9 @@ pub(super) struct Rest {
 impl Rest {
     pub(super) fn new(connection: &Connection, now: Instant) -> Self {
         let timeouts = &connection.config().timeouts;
-        let most = timeouts.trickle.unwrap_or(LONGEST);
         Self {
             // The transport is read once more at least.
-            patience: Patience::new(now, timeouts.linger.max(MOMENT), most),
+            patience: Patience::new(now, timeouts.linger.max(MOMENT), timeouts.longest()),
             is_awaited: true,
             unread: connection.unread(),
         }
@@ -97,9 +95,6 @@ impl Rest {
         self.unread = unread;
     }
 }
-
-/// How long the transport is read in all, if `Timeouts::trickle` has no limit.
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// A timer does not ring in the same turn.
 const MOMENT: Duration = Duration::from_millis(1);

@@ -12,7 +12,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::proto::Connection;
+use crate::proto::{Connection, Phase};
 
 /// A transport, with the bytes that were read and not handled.
 pub(super) struct Transport<IO> {
@@ -134,7 +134,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
-    /// Writes until the connection has nothing more for now, and flushes.
+    /// Writes until the connection has nothing more for now, and flushes. On an error the transport
+    /// counts as one that holds what it has taken since the last flush.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +150,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             }
             let Poll::Ready(written) = poll_write_some(Pin::new(&mut self.io), cx, out) else {
                 connection.release_buffers();
-                return Poll::Pending;
+                return self.poll_flush_last(cx, connection);
             };
             let written = written?;
             if written == 0 {
@@ -159,11 +160,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             self.written += written;
             self.unflushed = true;
         }
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Finds out whether a full transport holds bytes, as TLS does and TCP does not. It matters
+    /// only at the end of a session. Before that, the next write that finds room flushes.
+    fn poll_flush_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+    ) -> Poll<io::Result<()>> {
+        if connection.phase() == Phase::Closing {
+            ready!(self.poll_flush(cx))?;
+        }
+        Poll::Pending
     }
 
     /// Closes the writing side. A transport that fails here has ended too.

@@ -24,7 +24,7 @@ impl AsyncRead for RecvStream {
 
 /// Writes payload. `flush` waits until the payload has left the send queue of the stream. Up to
 /// 256 KiB of it can still wait for the transport then. `shutdown` waits until the transport has
-/// taken everything, with FIN.
+/// taken everything, with FIN: see [`SendStream::written`].
 impl AsyncWrite for SendStream {
     fn poll_write(
         self: Pin<&mut Self>,

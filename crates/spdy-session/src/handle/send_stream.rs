@@ -199,7 +199,14 @@ impl SendStream {
         self.0.cell.send_data(Bytes::new(), true)
     }
 
-    /// Waits until everything, including FIN, has been written to the transport. Cancel safe.
+    /// Waits until the transport has taken everything, including FIN. Cancel safe.
+    ///
+    /// This says nothing about the peer, and a transport can hold what it has taken, as TLS does
+    /// with up to 80 KiB. The session flushes it, also after [`Shutdown::Now`](crate::Shutdown),
+    /// for as long as [`Timeouts::write`](crate::Timeouts::write) allows. If that fails the stream
+    /// gets no error any more, but the session does: its [`Driver`](crate::Driver) ends with `Ok`
+    /// only if the transport has passed everything on that was written. Whether the peer has got
+    /// it, only an answer can tell, such as that to [`Session::ping`](crate::Session::ping).
     ///
     /// # Errors
     ///

@@ -129,8 +129,9 @@ impl Session {
         self.hub.shutdown(how);
     }
 
-    /// Waits until the session has ended. Returns `Ok` if one of the sides has ended it in order.
-    /// Dropping the driver ends the session with [`SessionError::Closed`].
+    /// Waits until the session has ended. Returns `Ok` if one of the sides has ended it in order,
+    /// as the [`Driver`](crate::Driver) does. Dropping the driver ends the session with
+    /// [`SessionError::Closed`].
     ///
     /// Cancel safe.
     ///

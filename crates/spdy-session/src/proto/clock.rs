@@ -27,8 +27,20 @@ pub(crate) struct Clock {
     /// When unread bytes began to keep the peer from sending payload.
     unread_since: Option<Instant>,
     drain_deadline: Option<Instant>,
-    /// Whether the session has ended at once, with all its streams.
-    is_cut: bool,
+    haste: Haste,
+}
+
+/// How soon a session that is over has to leave its transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// The application has not ended it.
+    None,
+    /// The application has ordered an end in order.
+    Ordered,
+    /// It has ended at once, with all its streams.
+    Cut,
+    /// It has ended in order. Since this moment the application does not wait for the rest.
+    Since(Instant),
 }
 
 impl Clock {
@@ -45,7 +57,7 @@ impl Clock {
             too_few: 0,
             unread_since: None,
             drain_deadline: None,
-            is_cut: false,
+            haste: Haste::None,
         }
     }
 
@@ -143,9 +155,26 @@ impl Clock {
         self.drain_deadline = Some(earlier.min(deadline));
     }
 
-    /// Notes that the session ends at once.
+    /// Notes that the session ends at once, with all its streams.
     pub(crate) fn cut(&mut self) {
-        self.is_cut = true;
+        self.haste = Haste::Cut;
+    }
+
+    /// Notes that the application has ordered an end in order.
+    pub(crate) fn order_end(&mut self) {
+        if self.haste == Haste::None {
+            self.haste = Haste::Ordered;
+        }
+    }
+
+    /// Notes that the application has ordered the end at once of a session that is over. If it had
+    /// ordered the end before, it waits no longer.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.haste = match self.haste {
+            Haste::None => Haste::Cut,
+            Haste::Ordered => Haste::Since(now),
+            cut => cut,
+        };
     }
 
     // --- since when ------------------------------------------------------------------------------
@@ -181,8 +210,13 @@ impl Clock {
         self.drain_deadline
     }
 
-    /// Returns whether the session has ended at once, with all its streams.
+    pub(crate) const fn haste(&self) -> Haste {
+        self.haste
+    }
+
+    /// Returns whether the session was ended at once, or the application waits no longer.
+    #[cfg(feature = "tokio")]
     pub(crate) const fn is_cut(&self) -> bool {
-        self.is_cut
+        matches!(self.haste, Haste::Cut | Haste::Since(_))
     }
 }

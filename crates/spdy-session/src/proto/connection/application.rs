@@ -77,7 +77,9 @@ pub enum Shutdown {
         /// Streams that are still open after this time fail. `None` waits for them without a limit.
         deadline: Option<Duration>,
     },
-    /// Sends GOAWAY and closes the transport. Open streams fail at once.
+    /// Sends GOAWAY and closes the transport. Open streams fail at once. Streams that were reported
+    /// as written are passed on, as in an end in order. The same order behind an end in order that
+    /// is under way limits that to [`Timeouts::linger`](crate::Timeouts::linger).
     Now,
 }
 
@@ -367,8 +369,11 @@ impl Connection {
     /// Ends the session, in order or at once. Further calls can end it sooner, but not later.
     pub fn shutdown(&mut self, now: Instant, how: Shutdown) {
         match how {
-            Shutdown::Graceful { deadline } => self.shutdown_gracefully(now, deadline),
-            Shutdown::Now if self.phase == Phase::Closing => self.clock.cut(),
+            Shutdown::Graceful { deadline } => {
+                self.clock.order_end();
+                self.shutdown_gracefully(now, deadline);
+            }
+            Shutdown::Now if self.phase == Phase::Closing => self.clock.hurry(now),
             Shutdown::Now if self.output.is_broken() => self.fail_broken(),
             Shutdown::Now => {
                 self.send_go_away();

@@ -7,9 +7,9 @@ use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
 use super::{Connection, Phase};
 use crate::{
     Limit, SessionError, StreamError, Timeout,
-    config::Timeouts,
     error::Initiator,
     proto::{
+        clock::Haste,
         event::Event,
         streams::{Ending, Stream},
     },
@@ -99,39 +99,56 @@ impl Connection {
         if !self.output.is_waiting() {
             return None;
         }
-        let timeout = self.write_timeout();
-        let trickle = self.config.timeouts.trickle(timeout);
-        let write = after(self.clock.write_progress(), timeout);
+        let progress = self.clock.write_progress();
+        let write = progress.and_then(|since| self.stand_still_until(since));
+        let trickle = self.config.timeouts.trickle(self.write_timeout());
         let trickle = after(self.clock.write_since(), trickle);
         [write, trickle].into_iter().flatten().min()
     }
 
+    /// Returns how long the transport may stand still, which has a limit once the session is over.
     fn write_timeout(&self) -> Option<Duration> {
-        let Timeouts { write, linger, .. } = self.config.timeouts;
-        if self.clock.is_cut() {
-            // The session is over. Only the GOAWAY with its reason still has to reach the peer.
-            Some(write.map_or(linger, |write| write.min(linger)))
-        } else {
-            write
-        }
+        let timeouts = &self.config.timeouts;
+        let is_over = self.phase == Phase::Closing;
+        timeouts
+            .write
+            .or_else(|| is_over.then(|| timeouts.longest()))
+    }
+
+    /// Returns until when the transport may stand still that does so since this moment.
+    fn stand_still_until(&self, since: Instant) -> Option<Instant> {
+        let hurried = match self.clock.haste() {
+            // It was reported as written before the session ended.
+            Haste::Cut if self.held.has_end() => None,
+            // Only the GOAWAY with its reason still has to reach the peer.
+            Haste::Cut => Some(since),
+            Haste::Since(moment) => Some(since.max(moment)),
+            Haste::None | Haste::Ordered => None,
+        };
+        let hurried = after(hurried, Some(self.config.timeouts.linger));
+        let until = after(Some(since), self.write_timeout());
+        [until, hurried].into_iter().flatten().min()
     }
 
     /// Returns until when the transport has to pass on the last bytes of the session, which it has
     /// taken at `since`.
     #[cfg(feature = "tokio")]
     pub(crate) fn flush_deadline(&self, since: Instant) -> Option<Instant> {
-        after(Some(since), self.write_timeout())
+        self.stand_still_until(since)
+    }
+
+    /// Notes whether the transport may hold bytes that it has taken. Call it after each write.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn note_held(&mut self, is_unflushed: bool) {
+        self.held.note(is_unflushed);
     }
 
     /// Ends a session whose transport has taken the last bytes and has not passed them on in time.
     #[cfg(feature = "tokio")]
     pub(crate) fn handle_unflushed(&mut self) {
         self.reached(Limit::Write);
-        let error = SessionError::TimedOut(Timeout::Write);
-        if self.outcome.is_ok() {
-            self.outcome = Err(error.clone());
-        }
-        self.handle_transport_error(error);
+        self.handle_transport_error(SessionError::TimedOut(Timeout::Write));
     }
 
     fn discard_deadline(&self) -> Option<Instant> {

@@ -112,6 +112,7 @@ impl Connection {
             }
             is_of_stream |= frame.stream().is_some();
             if let Some(id) = frame.take_fin() {
+                self.held.take_end();
                 self.events.push_back(Event::Sent {
                     id,
                     bytes: 0,
@@ -255,8 +256,11 @@ impl Connection {
     pub fn handle_transport_error(&mut self, error: SessionError) {
         if self.phase != Phase::Closing {
             self.end(error.clone());
-        } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
-            self.outcome = Err(error.clone());
+        } else {
+            let is_lost = self.drop_unwritten(&error) || self.held.has_end();
+            if is_lost && self.outcome.is_ok() {
+                self.outcome = Err(error.clone());
+            }
         }
         self.output.break_off(error);
         self.waits.stop();

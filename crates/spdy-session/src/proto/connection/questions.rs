@@ -75,6 +75,12 @@ impl Connection {
         self.clock.is_cut()
     }
 
+    /// Returns whether the transport holds the end of a stream that was reported as written.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn holds_end(&self) -> bool {
+        self.held.has_end()
+    }
+
     /// Returns the negotiated version.
     #[must_use]
     pub const fn version(&self) -> Version {

@@ -172,7 +172,7 @@ impl Connection {
         let has_output = self.output.is_waiting();
         let mut promises = Promises(now, Vec::new());
         let write = match timeouts.write {
-            None if self.clock.is_cut() => Some(timeouts.linger),
+            None if self.phase == Phase::Closing => Some(timeouts.longest()),
             write => write,
         };
         promises.add("write", has_output, write);
