@@ -1,6 +1,6 @@
 //! What applications of both sides do with the two halves of a stream.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use spdy_session::{HeaderBlock, Received, RecvStream, RstStatus, SendStream, Session};
@@ -11,12 +11,15 @@ use tokio::{
 
 use crate::{
     executor::{Kind, Spawner},
+    holder::SharedHolder,
     random::Random,
 };
 
 /// One side's handle, and what its tasks need.
 pub(crate) struct Side {
     pub(crate) session: Session,
+    /// Learns what was reported as written.
+    pub(crate) holder: SharedHolder,
     pub(crate) spawner: Spawner,
     pub(crate) random: Random,
     /// How many bytes a body has at most.
@@ -31,6 +34,7 @@ impl Side {
     pub(crate) fn fork(&mut self) -> Self {
         Self {
             session: self.session.clone(),
+            holder: Rc::clone(&self.holder),
             spawner: self.spawner.clone(),
             random: self.random.fork(),
             body: self.body,
@@ -95,13 +99,24 @@ impl Side {
                 _ = send.finish();
             }
             5 => drop(send.finish()),
-            6 => drop(send.shutdown().await),
+            6 => {
+                if send.shutdown().await.is_ok() {
+                    self.holder.borrow_mut().written(send.id());
+                }
+            }
             _ => {
                 _ = send.finish();
-                _ = send.written().await;
+                self.written(&mut send).await;
             }
         }
         self.spawner.step();
+    }
+
+    /// Waits until a stream is written.
+    pub(crate) async fn written(&self, send: &mut SendStream) {
+        if send.written().await.is_ok() {
+            self.holder.borrow_mut().written(send.id());
+        }
     }
 
     /// Sends a piece one way or another; `None` when the stream takes no more.
@@ -190,7 +205,7 @@ impl Side {
             }
         }
         _ = send.finish();
-        _ = timeout(Duration::from_millis(100), send.written()).await;
+        _ = timeout(Duration::from_millis(100), self.written(&mut send)).await;
     }
 }
 

@@ -103,5 +103,6 @@ fn timeouts(random: &mut Random) -> Timeouts {
     timeouts.discard = time(timeouts.discard);
     timeouts.probe = time(timeouts.probe);
     timeouts.keep_alive = time(Some(Duration::from_millis(30)));
+    timeouts.linger = random.of(&[Duration::ZERO, Duration::from_millis(10), timeouts.linger]);
     timeouts
 }

@@ -8,13 +8,16 @@
 //! - `Driver::check_rest` judges the state of the driver and its machine: orders that are not
 //!   looked at, streams that could be opened, bytes that could leave, reading that could go on,
 //!   credit that could be granted, deadlines of the configuration that no alarm is set for;
-//! - the transport has nothing that the driver would take, and no room for what it has to write;
+//! - the transport has nothing that the driver would take, and no room for what it has to write or
+//!   to flush;
 //! - each task of an application is polled once more: one that gets on by that was not woken when
 //!   it should have been;
 //! - sometimes a driver is polled once more: if an application is woken by that, it was due before.
 //!
 //! In the end every task has ended, within a bounded time; and where nothing was cut off, every
-//! count of the machines is back at zero, and the windows of both sides agree.
+//! count of the machines is back at zero, and the windows of both sides agree. Some transports hold
+//! what they have taken, as TLS does: then what was reported as written has been passed on, or the
+//! session has not ended in order, and no earlier than a write may take.
 //!
 //! A schedule is made from its seed alone. The seed is printed when it fails; `LIVENESS_SEED=n`
 //! runs that one, and `LIVENESS_SCHEDULES=n` as many as are wanted.
@@ -23,6 +26,7 @@ mod applications;
 mod configs;
 mod executor;
 mod handlers;
+mod holder;
 mod pipe;
 mod random;
 mod requests;

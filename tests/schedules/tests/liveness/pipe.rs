@@ -6,12 +6,12 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::random::Random;
+use crate::{holder::SharedHolder, random::Random};
 
 /// One direction.
 #[derive(Debug)]
@@ -64,6 +64,11 @@ impl Lane {
         self.broken || (!self.stalled && self.bytes.len() < self.capacity)
     }
 
+    /// Whether the writer would get rid of something that arrives.
+    pub(crate) fn takes(&self) -> bool {
+        !self.broken && !self.ended && self.has_room()
+    }
+
     pub(crate) fn chunk(&self) -> usize {
         self.chunk
     }
@@ -97,6 +102,27 @@ impl Lane {
         }
     }
 
+    /// Takes bytes of a writer. Returns how many.
+    fn poll_take(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.broken || self.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !self.has_room() {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if self.hesitates(cx) {
+            return Poll::Pending;
+        }
+        let most = bytes.len().min(self.capacity - self.bytes.len());
+        let step = self.step(most);
+        self.bytes.extend(&bytes[..step]);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(step))
+    }
+
     /// Returns how many bytes move in this call, at most `most`.
     fn step(&mut self, most: usize) -> usize {
         1 + self.random.below(most.min(self.chunk))
@@ -117,6 +143,21 @@ impl Lane {
 pub(crate) struct Pipe {
     pub(crate) input: SharedLane,
     pub(crate) output: SharedLane,
+    pub(crate) holder: SharedHolder,
+}
+
+impl Pipe {
+    /// Passes on what is held, until nothing is.
+    fn poll_pass_on(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let holder = &mut *self.holder.borrow_mut();
+            if holder.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let passed = self.output.borrow_mut().poll_take(cx, holder.front());
+            holder.pass(ready!(passed)?);
+        }
+    }
 }
 
 impl AsyncRead for Pipe {
@@ -158,32 +199,28 @@ impl AsyncWrite for Pipe {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let lane = &mut *self.output.borrow_mut();
-        if lane.broken || lane.ended {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if !lane.has_room() {
-            lane.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        if lane.hesitates(cx) {
-            return Poll::Pending;
-        }
-        let most = buf.len().min(lane.capacity - lane.bytes.len());
-        let step = lane.step(most);
-        lane.bytes.extend(&buf[..step]);
-        if let Some(reader) = lane.reader.take() {
-            reader.wake();
-        }
-        Poll::Ready(Ok(step))
+        let this = self.get_mut();
+        // As TLS does: it takes bytes although nothing moves below, until it is full.
+        let passed = this.poll_pass_on(cx)?;
+        let holder = &mut *this.holder.borrow_mut();
+        let taken = match holder.room() {
+            0 if passed.is_ready() => ready!(this.output.borrow_mut().poll_take(cx, buf))?,
+            0 => return Poll::Pending,
+            room => buf.len().min(room),
+        };
+        let is_held = holder.room() > 0;
+        holder.take(&buf[..taken], is_held);
+        Poll::Ready(Ok(taken))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_pass_on(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.output.borrow_mut().end();
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_pass_on(cx))?;
+        this.output.borrow_mut().end();
         Poll::Ready(Ok(()))
     }
 }

@@ -95,7 +95,7 @@ impl Side {
         } else if self.random.one_in(2) {
             send.closed().await;
         } else if self.random.one_in(2) {
-            _ = send.written().await;
+            self.written(&mut send).await;
         }
     }
 
@@ -103,6 +103,7 @@ impl Side {
     pub(crate) async fn meddle(mut self) {
         sleep(self.random.time(100)).await;
         let deadline = self.random.one_in(2).then(|| self.random.time(200));
+        self.holder.borrow_mut().ordered();
         self.session.shutdown(match self.random.below(3) {
             0 => spdy_session::Shutdown::Now,
             _ => spdy_session::Shutdown::Graceful { deadline },

@@ -20,6 +20,7 @@ use crate::{
     applications::Side,
     configs,
     executor::{Executor, Kind, Spawner},
+    holder::{Ended, Holder, SharedHolder},
     pipe::{Lane, Pipe, SharedLane},
     random::Random,
 };
@@ -31,6 +32,7 @@ struct Seat {
     driver: Option<Driver<Pipe>>,
     /// The task that polls it.
     task: Option<Waker>,
+    ended: Option<Ended>,
 }
 
 /// One side as the schedule sees it.
@@ -39,9 +41,24 @@ struct End {
     driver: SharedDriver,
     input: SharedLane,
     output: SharedLane,
+    holder: SharedHolder,
+    /// The timeout of a write.
+    write: Duration,
 }
 
 impl End {
+    /// Ends the session, if that was not done.
+    fn shut_down(&self, random: &mut Random) {
+        let Some(session) = &self.session else { return };
+        if self.driver.borrow().driver.is_some() {
+            self.holder.borrow_mut().ordered();
+        }
+        session.shutdown(match random.below(3) {
+            0 => Shutdown::Now,
+            _ => Shutdown::Graceful { deadline: None },
+        });
+    }
+
     fn describe(&self) -> String {
         let seat = self.driver.borrow();
         let Some(driver) = &seat.driver else {
@@ -114,23 +131,28 @@ impl Schedule {
         let ends = [0, 1].map(|side| {
             let input = Rc::clone(&lanes[side]);
             let output = Rc::clone(&lanes[1 - side]);
+            let holder = Holder::new(random.of(&[0, 0, 1000, 80 * 1024]));
             let pipe = Pipe {
                 input: Rc::clone(&input),
                 output: Rc::clone(&output),
+                holder: Rc::clone(&holder),
             };
             let config = configs[side].clone();
             let writer = match configs::may_crowd(&config) {
                 true => Kind::Crowded,
                 false => Kind::Work,
             };
+            let write = config.timeouts.write.expect("it has one");
             let (session, incoming, driver) = make[side](pipe, version, config);
             let driver = Rc::new(RefCell::new(Seat {
                 driver: Some(driver),
                 task: None,
+                ended: None,
             }));
             spawner.spawn("driver", Kind::Driver, drive(Rc::clone(&driver)));
             let mut application = Side {
                 session: session.clone(),
+                holder: Rc::clone(&holder),
                 spawner: spawner.clone(),
                 random: random.fork(),
                 body,
@@ -152,6 +174,8 @@ impl Schedule {
                 driver,
                 input,
                 output,
+                holder,
+                write,
             })
         });
         let schedule = Self {
@@ -196,6 +220,12 @@ impl Schedule {
             self.executor.poll_run(cx)
         })
         .await;
+        for end in &*self.ends {
+            let end = end.borrow();
+            if let Some(ended) = &end.driver.borrow().ended {
+                end.holder.borrow().check(ended, end.write);
+            }
+        }
     }
 
     /// No task is ready: nothing may be possible.
@@ -220,6 +250,11 @@ impl Schedule {
                 is_written,
                 "{name}: the transport has room, and nothing is written"
             );
+            let is_flushed = end.holder.borrow().is_empty() || !end.output.borrow().takes();
+            assert!(
+                is_flushed || connection.outcome().is_err(),
+                "{name}: the transport holds bytes, and has room for them"
+            );
         }
     }
 }
@@ -230,7 +265,9 @@ async fn drive(seat: SharedDriver) {
         let seat = &mut *seat.borrow_mut();
         seat.task = Some(cx.waker().clone());
         match &mut seat.driver {
-            Some(driver) => Pin::new(driver).poll(cx).map(drop),
+            Some(driver) => Pin::new(driver)
+                .poll(cx)
+                .map(|outcome| seat.ended = Some(Ended::now(outcome))),
             None => Poll::Ready(()),
         }
     })
@@ -255,7 +292,17 @@ async fn stall(lane: SharedLane, mut random: Random) {
 async fn control(ends: Rc<[RefCell<End>; 2]>, spawner: Spawner, mut random: Random, plan: Plan) {
     if plan == Plan::BreaksOff {
         sleep(random.time(150)).await;
-        break_off(&ends[random.below(2)], &mut random);
+        let end = &ends[random.below(2)];
+        if random.one_in(2) {
+            // What is left of the session is lost.
+            end.borrow().shut_down(&mut random);
+            sleep(random.time(30)).await;
+        }
+        break_off(end, &mut random);
+    }
+    if plan == Plan::ShutDown && random.one_in(2) {
+        sleep(random.time(100)).await;
+        shut_down_in_stall(&ends[random.below(2)], &mut random).await;
     }
     spawner.idle().await;
     if plan == Plan::Orderly {
@@ -263,16 +310,23 @@ async fn control(ends: Rc<[RefCell<End>; 2]>, spawner: Spawner, mut random: Rand
     }
     let first = random.below(2);
     for side in [first, 1 - first] {
+        ends[side].borrow().shut_down(&mut random);
         let session = ends[side].borrow_mut().session.take();
         let Some(session) = session else { continue };
-        session.shutdown(match random.below(3) {
-            0 => Shutdown::Now,
-            _ => Shutdown::Graceful { deadline: None },
-        });
         if random.one_in(2) {
             _ = session.closed().await;
         }
     }
+}
+
+/// Ends a session while nothing moves to its peer, so that its transport holds what it takes.
+async fn shut_down_in_stall(end: &RefCell<End>, random: &mut Random) {
+    let lane = Rc::clone(&end.borrow().output);
+    lane.borrow_mut().stall(true);
+    sleep(random.time(20)).await;
+    end.borrow().shut_down(random);
+    sleep(random.time(100)).await;
+    lane.borrow_mut().stall(false);
 }
 
 fn break_off(end: &RefCell<End>, random: &mut Random) {
