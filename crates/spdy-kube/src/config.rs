@@ -6,11 +6,14 @@ use spdy_session::{Config, Rate};
 use spdy_tower::upgrade;
 use tokio::time::Instant;
 
+use crate::drive::CLOSE;
+
 /// Returns the configuration for sessions with kubectl and similar clients.
 ///
 /// It extends [`upgrade::config`]. A peer may leave its output unread for hours, because a user can
 /// stop a terminal for that long, and a command may leave its input unread for as long. Peers may
-/// open and reset streams as fast as connections to a forwarded port come and go.
+/// open and reset streams as fast as connections to a forwarded port come and go. The peer of a
+/// session that has ended has 30 s to read the rest and to close its side.
 #[must_use]
 pub fn config() -> Config {
     let mut config = upgrade::config();
@@ -19,6 +22,9 @@ pub fn config() -> Config {
     // disappears meanwhile.
     config.timeouts.trickle = None;
     config.timeouts.unread = None;
+    // A PING to a transport that is closed would destroy the last output and the outcome that a
+    // slow client has not got. kubectl takes that for a success.
+    config.timeouts.linger = CLOSE;
     config.limits.max_streams = MAX_STREAMS;
     config.limits.max_backlog = MAX_STREAMS as usize;
     config.limits.data_frame = DATA_FRAME;

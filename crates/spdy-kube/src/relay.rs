@@ -11,13 +11,12 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
     Config, Initiator, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus,
-    SendReply, SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId,
-    Version,
+    SendReply, SendStream, Session, Shutdown, Side, Stream, StreamError, StreamId, Version,
 };
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    task::{JoinError, JoinHandle, JoinSet},
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
@@ -175,7 +174,8 @@ async fn pass_streams(
     // The end of each stream is reported before the end of the session.
     streams.shutdown().await;
     drop((failed, unseen));
-    tokio::join!(end(driver), end(driver_to_server));
+    // Each has its own limit, and the last bytes are written until then.
+    _ = tokio::join!(driver, driver_to_server);
 }
 
 /// Waits until the server has read everything of a client that has left, if all its streams have
@@ -232,13 +232,6 @@ fn look_at(ended: Result<Option<SendStream>, JoinError>) -> Option<SendStream> {
         tracing::warn!(target: "spdy", %error, "a relayed stream panicked");
         None
     })
-}
-
-/// Waits until the last bytes of a session are written, for a limited time.
-async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
-    if timeout(ENDED, &mut driver).await.is_err() {
-        driver.abort();
-    }
 }
 
 /// Passes one stream until the server's direction has ended, and the client's direction has ended
@@ -449,9 +442,6 @@ fn status_of(error: &StreamError) -> RstStatus {
 
 /// How long a client may take to answer a PING before a stream is reset anyway.
 const ANSWERED: Duration = Duration::from_secs(5);
-
-/// How long the last bytes of a session may take.
-const ENDED: Duration = Duration::from_secs(5);
 
 /// The field in which a refusal lists the accepted protocols.
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");

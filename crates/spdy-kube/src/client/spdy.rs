@@ -118,10 +118,12 @@ where
 pub(crate) type Begun = (Session, JoinHandle<Result<(), SessionError>>);
 
 /// Starts a session on an upgraded transport, and a task that drives it.
-pub(crate) fn begin<IO>(transport: IO, config: Config) -> Begun
+pub(crate) fn begin<IO>(transport: IO, mut config: Config) -> Begun
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // A server loses nothing that it could still use.
+    config.timeouts.linger = Config::default().timeouts.linger;
     let (session, _, driver) = spdy_session::client(transport, Version::V3_1, config);
     (session, tokio::spawn(drive(driver, LEAVE)))
 }

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     BoxError,
     client::Forward,
-    drive::{CLOSE, drive},
+    drive::{CLOSE, drive_noting},
     status::shorten,
 };
 
@@ -79,7 +79,9 @@ where
 {
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let mut driver = Guard::spawn(drive(driver, CLOSE));
+    let noted = settings.session.clone();
+    let driver = drive_noting(driver, CLOSE, move |is_held| noted.held(is_held));
+    let mut driver = Guard::spawn(driver);
     let mut connections = Connections::new(settings.gather, forwarder, session.clone());
     loop {
         tokio::select! {

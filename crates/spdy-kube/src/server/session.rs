@@ -38,8 +38,9 @@ pub struct Ended {
     /// The outcome. `None` if the command was dropped because its client was gone, or if the
     /// session forwarded ports until its client left.
     pub outcome: Option<Status>,
-    /// Whether the outcome was written to the transport. For forwarded ports: whether the failure
-    /// that ended them was written to one connection at least.
+    /// Whether the outcome was written to the transport, and the transport has passed everything
+    /// on to the system, which TLS does later. For forwarded ports: the same of the failure that
+    /// ended them, for one connection at least.
     pub is_told: bool,
     /// Bytes of the client: those of the input that the command has read, or those that the ports
     /// have taken.
@@ -74,6 +75,8 @@ struct State {
     sent: AtomicU64,
     outcome: Mutex<Option<Status>>,
     is_told: AtomicBool,
+    /// Whether the transport holds what was written to it.
+    is_held: AtomicBool,
     /// Why the session has to end.
     over: watch::Sender<Option<Status>>,
 }
@@ -88,6 +91,7 @@ impl Session {
             sent: AtomicU64::new(0),
             outcome: Mutex::default(),
             is_told: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
             over: watch::Sender::default(),
         })))
     }
@@ -137,6 +141,13 @@ impl Session {
     pub(super) fn told(&self) {
         if let Some(state) = &self.0 {
             state.is_told.store(true, Relaxed);
+        }
+    }
+
+    /// The transport holds what was written to it, or has passed it on.
+    pub(super) fn held(&self, is_held: bool) {
+        if let Some(state) = &self.0 {
+            state.is_held.store(is_held, Relaxed);
         }
     }
 
@@ -229,7 +240,8 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let state = &self.state;
         let outcome = state.outcome().take();
-        let is_told = outcome.is_some() && state.is_told.load(Relaxed);
+        let is_written = state.is_told.load(Relaxed) && !state.is_held.load(Relaxed);
+        let is_told = outcome.is_some() && is_written;
         (state.rules.on_end)(Ended {
             over: self.over,
             outcome,

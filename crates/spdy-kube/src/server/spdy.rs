@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Io, Protocol, Status, Streams,
-    drive::{CLOSE, drive},
+    drive::{CLOSE, drive_noting},
     stdio::{Client, Resize, Stdin, Stdout},
     stream_type::StreamType,
 };
@@ -38,7 +38,9 @@ pub(super) async fn serve<IO>(
 {
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let mut driver = Guard::spawn(drive(driver, CLOSE));
+    let noted = settings.session.clone();
+    let driver = drive_noting(driver, CLOSE, move |is_held| noted.held(is_held));
+    let mut driver = Guard::spawn(driver);
     let mut gathered = Gathered::new(protocol, streams, session.clone());
     let is_complete = tokio::select! {
         is_complete = timeout(settings.gather, gathered.gather(incoming)) => {

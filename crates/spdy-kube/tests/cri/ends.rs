@@ -12,7 +12,7 @@ use spdy_kube::{
 use spdy_session::{Config, HeaderBlock, Incoming, OpenOptions, Session, Version};
 use spdy_tower::upgrade;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex},
     time::{Instant, sleep, timeout},
 };
 
@@ -121,9 +121,13 @@ async fn a_shutdown_does_not_wait_for_streams_that_are_missing() {
     error.response_headers().await.unwrap();
     let mut told = String::new();
     let server = bench.server.clone();
-    let reading = error.read_to_string(&mut told);
-    let (left, read) = tokio::join!(server.shutdown("bye", 5 * SECOND), reading);
-    assert_eq!((left, read.is_ok()), (0, true));
+    let reading = async {
+        error.read_to_string(&mut told).await.unwrap();
+        // The server waits until the client has closed its connection.
+        drop((error, session));
+    };
+    let (left, ()) = tokio::join!(server.shutdown("bye", 5 * SECOND), reading);
+    assert_eq!(left, 0);
     let expected = failure(503, "ServiceUnavailable", "bye");
     assert_eq!(Status::from_json(told.as_bytes()), Ok(expected));
     assert!(bench.ended().await.1.is_told);
@@ -371,4 +375,41 @@ async fn outputs_are_read_to_their_ends_unless_there_is_a_time() {
     stdout.read_exact(&mut [0; 100_000]).await.unwrap();
     let more = timeout(3 * HOUR, stdout.read(&mut [0; 1])).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+/// The transport holds the outcome, as TLS does, when the server is done with it.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_the_transport_holds_is_told_when_the_client_has_taken_it() {
+    for (pause, is_told) in [(1, true), (20, true), (60, false)] {
+        let mut bench = bench(|server| server);
+        let url = bench.server.prepare_exec(exec(&["late"], OUT)).unwrap();
+        let (near, far) = duplex(4096);
+        let server = bench.server.clone();
+        let far = BufWriter::with_capacity(80 * 1024, far);
+        tokio::spawn(async move { server.serve_connection(far).await });
+        let mut request = upgrade::request(&url.parse().unwrap());
+        let protocol = HeaderValue::from_static("v4.channel.k8s.io");
+        let headers = request.headers_mut();
+        headers.insert("x-stream-protocol-version", protocol);
+        let (_, transport) = upgrade::connect(near, request).await.unwrap();
+        let (session, _, mut driver) =
+            spdy_session::client(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(async move {
+            _ = timeout(SECOND, &mut driver).await;
+            sleep(pause * SECOND).await;
+            driver.await
+        });
+        for name in ["error", "stdout"] {
+            let headers = HeaderBlock::from_pairs([("streamtype", name)]).unwrap();
+            let opened = session.open(headers, OpenOptions::default()).await;
+            let (mut from, to) = opened.unwrap().split();
+            tokio::spawn(async move {
+                _ = from.read_to_end(&mut Vec::new()).await;
+                drop(to);
+            });
+        }
+        let (_, ended) = bench.ended().await;
+        assert_eq!(ended.is_told, is_told, "{pause} s");
+        assert_eq!(ended.outcome, Some(Status::from(Exit::code(3))));
+    }
 }

@@ -82,6 +82,16 @@ impl Runtime for Fake {
                 drop(far);
                 Ok(exit?)
             }
+            // Writes when the client has paused, and fails.
+            "late" => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                io.stdout
+                    .as_mut()
+                    .unwrap()
+                    .write_all(&[b'x'; 60_000])
+                    .await?;
+                Ok(Exit::code(3))
+            }
             // Writes for as long as the client reads.
             "flood" => loop {
                 io.stdout.as_mut().unwrap().write_all(&[0; 1000]).await?;
