@@ -12,7 +12,7 @@ use super::{
     facts::{Facts, Identity},
     gzip::gzip,
     list::List,
-    shares::{Counted, Held, Refusal, Share, Shares},
+    shares::{Counted, Held, Open, Refusal, Share, Shares},
 };
 
 /// A file, a directory or a list as it was when it was checked.
@@ -38,7 +38,7 @@ pub(super) enum Kind {
     /// All bytes of the file.
     Small(Counted<Bytes>),
     /// The file, which is read by position because several responses share the handle.
-    Large(Counted<File>),
+    Large(Open),
     /// What is in a directory.
     List(Counted<List>),
 }
@@ -70,7 +70,7 @@ impl Entry {
     ) -> Result<Self, Refusal> {
         let large = |file, facts: &Metadata| -> Result<Self, Refusal> {
             let share = given.map_or_else(|| shares.file(), Ok)?;
-            let kind = Kind::Large(Counted::new(file, share));
+            let kind = Kind::Large(shares.counted(file, share));
             Ok(Self::new(facts, kind, now))
         };
         let before = file.metadata()?;
@@ -124,7 +124,7 @@ impl Entry {
         let compressed = match &self.kind {
             Kind::Small(bytes) => gzip(&bytes[..], len)?,
             Kind::Large(file) => {
-                let compressed = gzip((&**file).take(len), len)?;
+                let compressed = gzip((&***file).take(len), len)?;
                 let is_unchanged = Facts::of(&file.metadata()?) == self.facts;
                 compressed.filter(|_| is_unchanged)
             }

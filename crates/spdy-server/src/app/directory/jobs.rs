@@ -1,9 +1,10 @@
 //! Jobs for the threads for blocking work: how many of them there are at once, and how long a
 //! request waits for one.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, ops::Deref, sync::Arc, time::Duration};
 
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::timeout,
@@ -47,6 +48,39 @@ impl Turn {
     }
 }
 
+/// Something that a job drops, since closing a file can wait for a disk. Without a runtime it is
+/// dropped at once.
+#[derive(Debug)]
+pub(super) struct Closing<T: Send + 'static> {
+    /// `None` once it is dropped.
+    value: Option<T>,
+    jobs: Jobs,
+}
+
+impl<T: Send> Closing<T> {
+    pub(super) const fn new(value: T, jobs: Jobs) -> Self {
+        let value = Some(value);
+        Self { value, jobs }
+    }
+}
+
+impl<T: Send> Deref for Closing<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("only `drop` takes it")
+    }
+}
+
+impl<T: Send> Drop for Closing<T> {
+    fn drop(&mut self) {
+        let (value, jobs) = (self.value.take(), self.jobs.clone());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { jobs.turn().await.run(move || drop(value)).await });
+        }
+    }
+}
+
 /// Waits for the disk, but no longer than [`WAIT`].
 ///
 /// # Errors
@@ -67,7 +101,15 @@ const LATE: &str = "the directory had no answer within 30 s: see whether the dis
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::{future::poll_fn, pin::Pin, sync::mpsc, task::Poll};
+    use std::{
+        future::poll_fn,
+        pin::Pin,
+        sync::mpsc,
+        task::Poll,
+        thread::{self, ThreadId},
+    };
+
+    use tokio::task::yield_now;
 
     use super::*;
 
@@ -89,6 +131,28 @@ pub(super) mod tests {
         assert_eq!(jobs.0.available_permits(), 0);
         end.send(()).unwrap();
         let _next = jobs.turn().await;
+    }
+
+    struct Told(mpsc::Sender<ThreadId>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_wait_for_a_disk_is_dropped_by_a_job() {
+        let jobs = Jobs::new(1);
+        let (tell, told) = mpsc::channel();
+        let hung = jobs.turn().await;
+        drop(Closing::new(Told(tell), jobs.clone()));
+        yield_now().await;
+        assert!(told.try_recv().is_err(), "it has not waited for its turn");
+        drop(hung);
+        let dropped = spawn_blocking(move || told.recv_timeout(Duration::from_secs(60)));
+        let thread = dropped.await.unwrap().unwrap();
+        assert_ne!(thread, thread::current().id());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,24 @@
 //! What entries hold together, in the cache and in responses: open files, and bytes in memory.
 
-use std::{fmt, io, ops::Deref, sync::Arc};
+use std::{fmt, fs::File, io, ops::Deref, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Directory;
+use super::{
+    Directory,
+    jobs::{Closing, Jobs},
+};
 
 /// The two sums of a directory. An entry has its shares until its last response is gone.
 #[derive(Clone, Debug)]
 pub(super) struct Shares {
     files: Sum,
     bytes: Sum,
+    closes: Jobs,
 }
+
+/// The maximum number of files that are closed at once.
+const CLOSES: usize = 64;
 
 impl Shares {
     pub(super) fn new(limits: &Directory) -> Self {
@@ -19,6 +26,7 @@ impl Shares {
         Self {
             files: Sum::new(limits.max_handles),
             bytes: Sum::new(bytes.div_ceil(UNIT as usize)),
+            closes: Jobs::new(CLOSES),
         }
     }
 
@@ -28,6 +36,11 @@ impl Shares {
     /// Returns what is missing.
     pub(super) fn file(&self) -> Result<Share, Lack> {
         self.files.take(1).ok_or(Lack::File)
+    }
+
+    /// Adds the share to an open file, which counts until it is closed.
+    pub(super) fn counted(&self, file: File, share: Share) -> Open {
+        Closing::new(Counted::new(file, share), self.closes.clone())
     }
 
     /// Takes the share of this number of bytes.
@@ -61,6 +74,9 @@ impl Shares {
         }
     }
 }
+
+/// An open file with its share.
+pub(super) type Open = Closing<Counted<File>>;
 
 /// What an entry can hold a share of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
