@@ -23,9 +23,10 @@ use tokio::{net::TcpStream, time::sleep};
 ///
 /// # Errors
 ///
-/// The error of the address that failed first, if all have failed. `AddrNotAvailable`, with which a
-/// machine without IPv6 fails for an address of that version, is the error only if it is that of
-/// all. `NotFound` if there are none.
+/// If all have failed, the error of the address that failed first, with two exceptions. That this
+/// machine has no descriptor, memory or port left comes before what an address says. Errors of
+/// addresses of IPv6 that a machine without IPv6 gives, such as `AddrNotAvailable`, come last.
+/// `NotFound` if there are no addresses.
 ///
 /// [RFC 8305]: https://www.rfc-editor.org/rfc/rfc8305
 pub async fn connect_any(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
@@ -43,8 +44,16 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     let mut failed = None;
     loop {
         match next.pop_front() {
-            Some(address) => attempts.push(Box::pin(connect(address))),
-            None if attempts.is_empty() => return Err(failed.unwrap_or_else(no_address)),
+            Some(address) => {
+                let attempt = connect(address);
+                attempts.push(Box::pin(async move {
+                    let about = |error| (About::new(address, &error), error);
+                    attempt.await.map_err(about)
+                }));
+            }
+            None if attempts.is_empty() => {
+                return Err(failed.map_or_else(no_address, |(_, error)| error));
+            }
             None => {}
         }
         tokio::select! {
@@ -83,13 +92,57 @@ fn taking_turns(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketA
     ordered
 }
 
-/// Returns the error that says more of the host.
-fn telling(first: Option<io::Error>, next: io::Error) -> io::Error {
+/// What an error is about. The greatest is what a caller has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    /// This machine has no IPv6, or no way to this address of it.
+    Ipv6,
+    /// The address.
+    Address,
+    /// This machine has nothing left for another connection, whatever the address.
+    Machine,
+}
+
+impl About {
+    fn new(address: SocketAddr, error: &io::Error) -> Self {
+        use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable, OutOfMemory};
+
+        let is_one_of = |codes: &[i32]| error.raw_os_error().is_some_and(|it| codes.contains(&it));
+        match error.kind() {
+            AddrNotAvailable | NetworkUnreachable if address.is_ipv6() => Self::Ipv6,
+            _ if address.is_ipv6() && is_one_of(NO_FAMILY) => Self::Ipv6,
+            // No port is free: each machine has addresses of IPv4.
+            AddrNotAvailable | OutOfMemory => Self::Machine,
+            _ if is_one_of(NOTHING_LEFT) => Self::Machine,
+            _ => Self::Address,
+        }
+    }
+}
+
+/// An error, and what it is about.
+type Failed = (About, io::Error);
+
+/// Returns the error that a caller has to know rather, or the first.
+fn telling(first: Option<Failed>, next: Failed) -> Failed {
     match first {
-        Some(first) if first.kind() != io::ErrorKind::AddrNotAvailable => first,
+        Some(first) if first.0 >= next.0 => first,
         _ => next,
     }
 }
+
+/// EAFNOSUPPORT.
+const NO_FAMILY: &[i32] = match () {
+    () if cfg!(target_os = "linux") => &[97],
+    () if cfg!(unix) => &[47],
+    () => &[],
+};
+
+/// ENFILE, EMFILE and ENOBUFS.
+const NOTHING_LEFT: &[i32] = match () {
+    () if cfg!(target_os = "linux") => &[23, 24, 105],
+    () if cfg!(unix) => &[23, 24, 55],
+    () => &[],
+};
 
 fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the host has no address")
@@ -170,24 +223,78 @@ mod tests {
         assert_eq!(none, (Err("the host has no address".to_owned()), 0));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_this_machine_lacks_is_the_error_only_if_no_address_has_another() {
-        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, TimedOut};
+    /// Returns the error of a race in which all of the addresses have failed.
+    async fn lost<E: Into<io::Error> + Copy>(failures: &[(&str, E)]) -> io::Error {
+        let addresses: Vec<_> = failures.iter().map(|(host, _)| address(host)).collect();
+        let error = |asked: SocketAddr| {
+            let mut pairs = addresses.iter().zip(failures);
+            let (_, (_, error)) = pairs.find(|(its, _)| **its == asked).unwrap();
+            (*error).into()
+        };
+        let outcome: io::Result<()> = race(addresses.clone(), async |it| Err(error(it))).await;
+        outcome.unwrap_err()
+    }
 
-        for (errors, expected) in [
-            (
-                [AddrNotAvailable, ConnectionRefused, TimedOut],
-                ConnectionRefused,
-            ),
-            ([TimedOut, AddrNotAvailable, ConnectionRefused], TimedOut),
-            ([AddrNotAvailable; 3], AddrNotAvailable),
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_without_ipv6_says_so_only_if_no_address_says_more() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable, TimedOut};
+
+        let (six, other, four) = ("[::1]:1", "[::2]:1", "10.0.0.1:1");
+        for none in [AddrNotAvailable, NetworkUnreachable] {
+            for (failures, expected) in [
+                ([(six, none), (four, ConnectionRefused)], ConnectionRefused),
+                ([(four, TimedOut), (six, none)], TimedOut),
+                ([(six, none), (other, ConnectionRefused)], ConnectionRefused),
+                ([(six, none), (other, none)], none),
+            ] {
+                assert_eq!(lost(&failures).await.kind(), expected, "{failures:?}");
+            }
+        }
+        let failures = [(six, NetworkUnreachable), (four, NetworkUnreachable)];
+        assert_eq!(lost(&failures).await.kind(), NetworkUnreachable);
+    }
+
+    /// The name `localhost` has both addresses, and many applications listen at one alone.
+    #[tokio::test(start_paused = true)]
+    async fn that_this_machine_has_nothing_left_is_the_error_whatever_another_address_says() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, OutOfMemory};
+
+        let (six, four) = ("[::1]:1", "127.0.0.1:1");
+        for lack in [AddrNotAvailable, OutOfMemory] {
+            let refused = (six, ConnectionRefused);
+            for failures in [[refused, (four, lack)], [(four, lack), refused]] {
+                assert_eq!(lost(&failures).await.kind(), lack, "{failures:?}");
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn codes_of_the_system_are_known() {
+        #[derive(Clone, Copy)]
+        struct Code(i32);
+
+        impl From<Code> for io::Error {
+            fn from(Code(code): Code) -> Self {
+                Self::from_raw_os_error(code)
+            }
+        }
+
+        const REFUSED: i32 = 111;
+        for (on_six, on_four, expected) in [
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM and EADDRNOTAVAIL.
+            (REFUSED, 24, 24),
+            (REFUSED, 23, 23),
+            (REFUSED, 105, 105),
+            (REFUSED, 12, 12),
+            (REFUSED, 99, 99),
+            // EAFNOSUPPORT and ENETUNREACH.
+            (97, REFUSED, REFUSED),
+            (101, REFUSED, REFUSED),
         ] {
-            let addresses = (0..3).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
-            let outcome: io::Result<()> = race(addresses, async |address| {
-                Err(errors[usize::from(address.port())].into())
-            })
-            .await;
-            assert_eq!(outcome.unwrap_err().kind(), expected);
+            let failures = [("[::1]:1", Code(on_six)), ("127.0.0.1:1", Code(on_four))];
+            let told = lost(&failures).await.raw_os_error();
+            assert_eq!(told, Some(expected), "{on_six} {on_four}");
         }
     }
 
