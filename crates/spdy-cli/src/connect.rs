@@ -18,7 +18,7 @@ use http::Uri;
 use rustls::ClientConfig;
 use spdy_tower::{
     Protocol,
-    client::{self, Client, ConnectorError, Plain},
+    client::{self, Client, ConnectorError, Lookups, Plain},
     session::{Config, Session},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -47,6 +47,7 @@ pub(crate) struct Connector {
     config: Config,
     tls: Arc<ClientConfig>,
     timeout: Duration,
+    lookups: Lookups,
     routes: Arc<[Route]>,
     proxies: Option<Arc<Proxies>>,
     verbose: bool,
@@ -86,6 +87,7 @@ impl Connector {
             config,
             tls: Arc::new(tls),
             timeout: reach.connect_timeout,
+            lookups: Lookups::default(),
             routes: reach.routes(),
             proxies: None,
             verbose: reach.verbose,
@@ -130,6 +132,7 @@ impl Connector {
         let client = Client::new(connector.dial(Tcp {
             wire: Arc::clone(&wire),
             open,
+            lookups: self.lookups.clone(),
             routes: Arc::clone(&self.routes),
             verbose: self.verbose,
         }));
@@ -166,6 +169,7 @@ impl Connector {
         let tcp = Tcp {
             wire: Arc::clone(&wire),
             open,
+            lookups: self.lookups.clone(),
             routes: Arc::clone(&self.routes),
             verbose: false,
         };

@@ -11,10 +11,10 @@ use std::{
 };
 
 use http::Uri;
-use spdy_tower::client::{Dial, Dialing, Transport, connect_any};
+use spdy_tower::client::{Dial, Dialing, Lookups, Transport, connect_any};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     sync::mpsc,
 };
 
@@ -118,6 +118,7 @@ pub(crate) struct Tcp {
     pub(crate) wire: Arc<Wire>,
     /// Each connection holds a clone until it is closed.
     pub(crate) open: mpsc::Sender<()>,
+    pub(crate) lookups: Lookups,
     /// The first route for an origin is used.
     pub(crate) routes: Arc<[Route]>,
     pub(crate) verbose: bool,
@@ -130,10 +131,9 @@ impl Dial for Tcp {
         let (host, port) = route.unwrap_or((host, port));
         let (host, verbose) = (host.to_owned(), self.verbose);
         let (wire, open) = (Arc::clone(&self.wire), self.open.clone());
+        let lookups = self.lookups.clone();
         Box::pin(async move {
-            let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-            let io = connect_any(addresses).await?;
-            io.set_nodelay(true)?;
+            let io = connect_any(lookups.find(&host, port).await?).await?;
             if verbose {
                 wire::note(format_args!("connected to {}", io.peer_addr()?));
             }
