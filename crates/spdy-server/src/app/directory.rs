@@ -126,7 +126,10 @@ where
     match part.status() {
         StatusCode::PARTIAL_CONTENT if resumption.is_possible(part.headers()) => part,
         // The file was replaced between the two.
-        StatusCode::PARTIAL_CONTENT => respond(without_range()).await,
+        StatusCode::PARTIAL_CONTENT => {
+            drop(part);
+            respond(without_range()).await
+        }
         // The range begins behind the end of the file, or of a shorter one that has replaced it.
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let now = respond(without_range()).await;
@@ -176,6 +179,34 @@ mod tests {
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, new);
         }
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_open_file_is_enough_for_a_request_whose_file_is_replaced_again_and_again() {
+        let path = env::temp_dir().join(format!("spdy-resume-one-{}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("a"), "old file").unwrap();
+        let mut directory = Directory::new(&path);
+        (directory.trust, directory.max_small) = (Duration::ZERO, 0);
+        directory.max_handles = 1;
+        let site = Site::new(directory).unwrap();
+        let get = || Request::get("/a");
+        let before = site.respond(get().body(Body::empty()).unwrap()).await;
+        let request = get().header(RANGE, "bytes=4-");
+        let request = request.header(IF_RANGE, &before.headers()[ETAG]);
+        drop(before);
+        let requests = Cell::new(0);
+        let response = resume(request.body(Body::empty()).unwrap(), |request| {
+            requests.set(requests.get() + 1);
+            if requests.get() > 1 {
+                fs::write(path.join("b"), [0; 10].repeat(requests.get())).unwrap();
+                fs::rename(path.join("b"), path.join("a")).unwrap();
+            }
+            site.respond(request)
+        });
+        assert_eq!(response.await.status(), StatusCode::OK);
+        assert_eq!(requests.get(), 3);
         fs::remove_dir_all(path).unwrap();
     }
 }
