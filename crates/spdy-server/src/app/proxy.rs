@@ -111,7 +111,7 @@ pub struct Proxy {
     /// that. The client gets 502 after it. Zero asks each address once. (3 s by default.)
     ///
     /// A request whose connection was refused has not been sent, so requests of all methods wait. A
-    /// Unix socket whose file is missing counts as one that refuses.
+    /// Unix socket whose file is missing, or whose queue is full, counts as one that refuses.
     pub retry_refused: Duration,
     /// The number of connects to an address that fail one after another until the address is left
     /// out for [`down_for`](Self::down_for). Zero leaves none out. (3 by default.)

@@ -73,8 +73,11 @@ impl Upstream {
     pub(super) fn is_refusal(&self, error: &io::Error) -> bool {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => true,
-            // Many applications remove their Unix socket when they end.
-            io::ErrorKind::NotFound => matches!(self.place, Place::Unix(_)),
+            // Many applications remove their Unix socket when they end. A connect to one whose
+            // queue is full does not wait.
+            io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => {
+                matches!(self.place, Place::Unix(_))
+            }
             _ => false,
         }
     }
@@ -220,6 +223,27 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Upstream>(), Err(UpstreamError), "{text}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_unix_socket_whose_queue_is_full_refuses() {
+        let path = std::env::temp_dir().join(format!("spdy-upstream-{}", std::process::id()));
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let _silent = socket.listen(1).unwrap();
+        let upstream: Upstream = format!("unix:{}", path.display()).parse().unwrap();
+        let lookups = Lookups::default();
+        let mut queue = Vec::new();
+        let error = loop {
+            match upstream.connect(&lookups).await {
+                Ok(queued) => queue.push(queued),
+                Err(error) => break error,
+            }
+            assert!(queue.len() < 16, "the queue has no end");
+        };
+        std::fs::remove_file(path).unwrap();
+        assert!(upstream.is_refusal(&error), "{error}");
     }
 
     /// A listener that accepts nothing and whose queue is full drops all packets.
