@@ -2,6 +2,7 @@
 //! each has bounds of its own.
 
 mod full;
+mod storm;
 
 use std::sync::{Mutex, atomic::AtomicBool};
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn ask(app: &Router) -> tokio::task::JoinHandle<(Result<usize, StatusCode>, Duration)> {
+pub(super) fn ask(app: &Router) -> tokio::task::JoinHandle<(Result<usize, StatusCode>, Duration)> {
     let app = app.clone();
     tokio::spawn(async move {
         let begun = Instant::now();
