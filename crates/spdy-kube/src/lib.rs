@@ -86,8 +86,8 @@
 //!   ([`Server::watch`]). If the machine or the network of a client disappears, its connection does
 //!   not end. Set TCP keep-alive on the sockets that you accept, and limit the time of commands
 //!   where that matters.
-//! - GOAWAY is the last frame, and the transport is read for a second after it, so that the outcome
-//!   is not lost.
+//! - GOAWAY is the last frame. After it the transport is read until the client closes its side, for
+//!   30 s at most, so that the outcome is not lost.
 //!
 //! Each session consists of a few tasks on the tokio runtime in which the method of [`Server`] is
 //! called. They end with the session.
