@@ -13,7 +13,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 ///
 /// A lookup of the system cannot be stopped. So one whose future is dropped counts until its end:
 /// while the resolver hangs, neither threads nor lookups in the queue of tokio's runtime become
-/// more.
+/// more. As many names that hang hold up all others, so a program whose users choose the names has
+/// a value for each user, or a resolver that can be stopped.
 ///
 /// ```
 /// # use spdy_tower::client::{Lookups, connect_any};
