@@ -13,7 +13,7 @@ use spdy_kube::BoxError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{cut::Cut, listener::until, unread::Tasks};
@@ -63,10 +63,16 @@ impl Ends {
             served = &mut connection => return Ok(served?),
             () = idle(self.busy, self.limit) => {}
         }
-        tokio::select! {
-            served = &mut connection => Ok(served?),
-            () = until(flushed) => Ok(()),
-            () = sleep(self.limit) => {
+        if *flushed.borrow() {
+            return Ok(());
+        }
+        // A client that reads on answers the PING that comes with GOAWAY, which ends the
+        // connection. A socket that is closed before that answers what the client sends with a
+        // reset, which destroys what the client has not read.
+        match timeout(self.limit, connection).await {
+            Ok(served) => Ok(served?),
+            Err(_) if *flushed.borrow() => Ok(()),
+            Err(_) => {
                 let limit = self.limit.as_secs();
                 Err(format!("client has not read the end of its responses for {limit} s").into())
             }
@@ -114,7 +120,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex},
         sync::Notify,
-        time::{Instant, timeout},
+        time::Instant,
     };
 
     use super::*;
@@ -129,7 +135,7 @@ mod tests {
     /// More than the transport of these tests has room for.
     const LENGTH: usize = 8 * 1024;
 
-    /// Carries bytes both ways, and those to the client only while it reads, until one side ends.
+    /// Carries bytes both ways, and those to the client slowly and only while it reads.
     async fn carry(near: DuplexStream, far: DuplexStream, reads: watch::Receiver<bool>) {
         let (mut from_client, mut to_client) = tokio::io::split(near);
         let (mut from_server, mut to_server) = tokio::io::split(far);
@@ -137,15 +143,17 @@ mod tests {
             let mut space = [0; 512];
             while let Ok(length @ 1..) = from_server.read(&mut space).await {
                 until(reads.clone()).await;
-                if to_client.write_all(&space[..length]).await.is_err() {
-                    return;
-                }
+                sleep(SECOND / 20).await;
+                // What comes after the client has closed is lost.
+                _ = to_client.write_all(&space[..length]).await;
             }
+            _ = to_client.shutdown().await;
         };
-        tokio::select! {
-            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-            () = to_the_client => {}
-        }
+        let to_the_server = async {
+            _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+            _ = to_server.shutdown().await;
+        };
+        tokio::join!(to_the_client, to_the_server);
     }
 
     /// A response whose length is in a field or in its payload.
@@ -189,12 +197,15 @@ mod tests {
                 Ok::<_, Infallible>(long(has_payload, busy))
             }
         });
-        let ((io, near), (far, taker)) = (duplex(65_536), duplex(512));
+        let ((io, near), (far, taker)) = (duplex(65_536), duplex(LENGTH / 2));
         let (reads, is_read) = watch::channel(true);
         tokio::spawn(carry(near, far, is_read));
         // As TLS does, it takes more than the socket has room for.
         let taker = BufStream::with_capacity(1024, 64 * 1024, taker);
-        let served = tokio::spawn(ends.serve(taker, service, UNREAD));
+        let served = tokio::spawn(async move {
+            let end = ends.serve(taker, service, UNREAD).await;
+            (end, Instant::now())
+        });
         let handshake = client::handshake(TokioExecutor::new(), TokioIo::new(io)).await;
         let (mut sender, connection) = handshake.unwrap();
         tokio::spawn(connection);
@@ -215,9 +226,17 @@ mod tests {
         sleep(time).await;
         reads.send_replace(true);
         let length = asked.await.unwrap();
-        let end = timeout(10 * UNREAD, served).await.expect("it ends");
+        let read = Instant::now();
+        let ended = timeout(10 * UNREAD, served).await.expect("it ends");
         drop(stop);
-        (length, end.unwrap(), paused.elapsed())
+        let (end, time) = ended.unwrap();
+        // If it is refused, the PING can come before the response.
+        assert!(
+            end.is_err() || is_refused || read <= time,
+            "the client reads for {:?} more",
+            read - time
+        );
+        (length, end, paused.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
