@@ -237,8 +237,10 @@ fn c123_streams_of_one_priority_take_turns_in_frames_of_the_configured_size() {
             server.respond(stream, 50_000);
         }
         let sent = server.sent();
-        // The last frame of a turn is cut so that the turn fits into a packet.
-        assert_eq!(order(&sent)[..20], [1, 3].repeat(10));
+        // The last frame of a packet can be cut. Then its rest is the next one.
+        let mut order = order(&sent);
+        order.dedup();
+        assert_eq!(order, [1, 3].repeat(10));
         assert!(
             sent.iter().all(
                 |frame| !matches!(frame, Received::Data { payload, .. } if payload.len() > 5000)

@@ -59,9 +59,7 @@ fn c181_c182_the_session_window_holds_for_all_streams_together_in_spdy_3_1_alone
         }
         let sent = server.sent();
         assert_eq!(payload_of(1, &sent) + payload_of(3, &sent), expected);
-        // The last frame of a turn is cut so that the turn fits into a packet.
-        let share = payload_of(1, &sent).abs_diff(expected / 2);
-        assert!(share < 1000, "shared evenly but for {share} bytes");
+        assert_eq!(payload_of(1, &sent), expected / 2, "shared evenly");
     }
 }
 

@@ -161,8 +161,9 @@ pub struct Limits {
     /// exceeded by one piece. A body that consists of one piece does not count, since it was in
     /// memory before. At least 8. Default 1,200,000.
     pub large_send_pieces: usize,
-    /// The largest payload of a DATA frame that is sent, in bytes: 1 to 16,777,215. The last frame
-    /// of a write is shorter if the write would have more than 65,000 bytes. Default 16,384.
+    /// The largest payload of a DATA frame that is sent, in bytes: 1 to 16,777,215. While the
+    /// transport takes everything, the last frame of a write is cut so that the write has at most
+    /// 65,000 bytes. If other streams wait, the rest is the next frame. Default 16,384.
     pub data_frame: usize,
     /// How many bytes a peer has to let out, of a waiting stream or of the session, within
     /// [`Timeouts::trickle`](field@Timeouts::trickle). If fewer bytes are queued, all of them have

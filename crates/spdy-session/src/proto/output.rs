@@ -71,8 +71,9 @@ pub(crate) struct Output {
 pub(crate) struct Place {
     /// Whether the stream is in the scheduler.
     is_scheduled: bool,
-    /// Whether the window of the session cut its last frame short, so that its turn goes on.
-    is_cut: bool,
+    /// How much payload its next frame may have if its turn goes on, because the last one was cut
+    /// short. Otherwise 0.
+    rest: usize,
 }
 
 impl Place {
@@ -80,6 +81,13 @@ impl Place {
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
         self.is_scheduled = false;
+    }
+
+    /// Returns how much of a payload of this length the next frame may have, if no frame may have
+    /// more than `most`.
+    pub(crate) fn share(&self, length: usize, most: usize) -> usize {
+        let most = if self.rest > 0 { self.rest } else { most };
+        length.min(most)
     }
 
     /// Returns whether the stream is in the scheduler.
@@ -135,7 +143,7 @@ impl Output {
             return;
         }
         stream.place.is_scheduled = true;
-        if stream.place.is_cut {
+        if stream.place.rest > 0 {
             self.scheduler.push_front(stream.id(), stream.priority());
         } else {
             self.scheduler.push(stream.id(), stream.priority(), need);
@@ -165,7 +173,7 @@ impl Output {
         self.room() < LEAST_PIECE
     }
 
-    /// Returns how much payload the next frame may have, if no frame may have more than `most`.
+    /// Returns how much payload the next frame may have, if its stream has this much.
     #[inline]
     pub(crate) fn longest(&self, most: usize) -> usize {
         match self.room() {
@@ -182,7 +190,12 @@ impl Output {
 
     /// Returns whether a stream that has just written would be the next again if it was scheduled.
     pub(crate) fn has_no_other(&self) -> bool {
-        self.scheduler.is_empty() && !self.is_full()
+        !self.has_others() && !self.is_full()
+    }
+
+    /// Returns whether another stream than the one that is writing has something to write.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.scheduler.is_empty()
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {

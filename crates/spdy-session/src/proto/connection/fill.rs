@@ -178,22 +178,30 @@ impl Connection {
         stream.place.begin_turn();
         let fin = match stream.next() {
             Some(Next::Data(length)) => {
-                let length = length.min(self.output.longest(self.config.limits.data_frame));
-                let allowed = self.windows.allowance(&stream, length);
+                let most = self.config.limits.data_frame;
+                let share = stream.place.share(length, most);
+                let allowed = self.windows.allowance(&stream, share);
                 if allowed.size == 0 {
                     debug_assert!(!allowed.is_cut, "the window of the session is open");
                     self.wait_for_window(now, id);
                     return false;
                 }
-                let Some(piece) = stream.take_payload(allowed.size) else {
+                let size = self.output.longest(allowed.size);
+                let Some(piece) = stream.take_payload(size) else {
                     return false;
                 };
-                self.windows.spend(&mut stream, allowed.size);
+                self.windows.spend(&mut stream, size);
                 let is_all = !stream.has_queued();
-                self.waits.sent(&mut stream, allowed.size, is_all);
-                let fin = self.output.write_data(&mut stream, piece, allowed.is_cut);
+                self.waits.sent(&mut stream, size, is_all);
+                let rest = match allowed.size - size {
+                    0 if allowed.is_cut => most,
+                    // The turn is full. A stream that is alone needs no place in the next one.
+                    1.. if self.output.has_others() => share - size,
+                    _ => 0,
+                };
+                let fin = self.output.write_data(&mut stream, piece, rest);
                 let window = self.windows.available(&stream);
-                report_sent(&mut self.events, id, allowed.size, window);
+                report_sent(&mut self.events, id, size, window);
                 fin
             }
             Some(Next::Headers) => match self.output.write_headers(&mut stream) {

@@ -60,13 +60,14 @@ impl Output {
         Ok(fin)
     }
 
-    /// Writes one DATA frame. `cut` says whether the window of the session cut it short. Returns
-    /// whether it has FIN.
+    /// Writes one DATA frame. If it was cut short, `rest` is how much the next one may have.
+    /// Returns whether it has FIN.
     #[inline]
-    pub(crate) fn write_data(&mut self, stream: &mut Stream, piece: Taken, cut: bool) -> bool {
-        // A stream whose frame was cut short goes on as soon as the window opens, but only once.
-        stream.place.is_cut = cut && !stream.place.is_cut;
-        if !stream.place.is_cut {
+    pub(crate) fn write_data(&mut self, stream: &mut Stream, piece: Taken, rest: usize) -> bool {
+        // A stream whose frame was cut short goes on, but only once.
+        let goes_on = stream.place.rest == 0;
+        stream.place.rest = if goes_on { rest } else { 0 };
+        if stream.place.rest == 0 {
             self.scheduler.served(stream.priority());
         }
         let fin = stream.ends_here();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use spdy_frame::{Frame, HeaderBlock, Side, Version, WindowIncrement, WindowUpdate};
+use spdy_frame::{Frame, HeaderBlock, Priority, Side, Version, WindowIncrement, WindowUpdate};
 
 use super::*;
 use crate::{
@@ -119,6 +119,66 @@ fn a_turn_of_a_long_body_is_one_packet() {
         assert!((TURN - 1000..=TURN).contains(turn), "{turns:?}");
     }
     assert_eq!(turns.len(), LONG / TURN);
+}
+
+/// Writes turns of streams of these priorities, whose pieces have all this length, and returns how
+/// much each has sent.
+fn shares(frame: usize, piece: usize, priorities: &[u8]) -> Vec<usize> {
+    let now = Instant::now();
+    let mut config = Config::default();
+    config.limits.data_frame = frame;
+    let mut client = Connection::new(Side::Client, Version::V2, Arc::new(config), now);
+    let streams = priorities.iter().map(|&priority| {
+        let mut options = OpenOptions::new();
+        options.priority = Priority::new(priority).expect("it is valid in SPDY/2");
+        let stream = client.open(now, HeaderBlock::new(), options);
+        stream.expect("there is no limit yet")
+    });
+    let streams: Vec<StreamId> = streams.collect();
+    write_all(&mut client, now);
+    for &stream in &streams {
+        for _ in 0..(8 << 20) / piece {
+            let piece = Bytes::from_static(&[0; 1 << 20]).slice(..piece);
+            client.send_data(stream, piece, false).expect("it is open");
+        }
+    }
+    client.poll_event();
+    let mut sent = vec![0; streams.len()];
+    for _ in 0..100 {
+        let out = client.poll_transmit(now);
+        assert!((TURN - 1000..=TURN).contains(&out.remaining()));
+        out.advance(out.remaining());
+        while let Some(event) = client.poll_event() {
+            if let Event::Sent { id, bytes, .. } = event {
+                let index = streams.iter().position(|&stream| stream == id);
+                sent[index.expect("it is one of them")] += bytes;
+            }
+        }
+    }
+    sent
+}
+
+/// The frame at the end of each turn is cut. The lengths are such that it is always one of the same
+/// stream, with a few hundred bytes.
+#[test]
+fn streams_share_alike_wherever_turns_end() {
+    let all = [
+        (16_384, 16_384, 2),
+        (16_384, 1 << 20, 4),
+        (16_384, 16_035, 5),
+        (16_384, 12_834, 6),
+        (21_460, 1 << 20, 4),
+        (32_768, 64_341, 3),
+        (32_768, 32_040, 6),
+    ];
+    for (frame, piece, streams) in all {
+        let sent = shares(frame, piece, &vec![3; streams]);
+        let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+        assert!(most - least <= 2 * frame, "{frame}, {piece}: {sent:?}");
+    }
+    // A frame of a stream that was passed over comes at the end of a turn.
+    let sent = shares(4000, 1 << 20, &[0, 3]);
+    assert!(sent[1] * 18 >= sent[0], "{sent:?}");
 }
 
 #[test]
