@@ -78,6 +78,22 @@ impl Drop for Seat {
     }
 }
 
+/// A request that waits for a place. Until this is dropped, those that ask later get none.
+struct Waits<'a>(&'a Shared);
+
+impl<'a> Waits<'a> {
+    fn new(pool: &'a Shared) -> Self {
+        pool.with(|state| state.waiting += 1);
+        Self(pool)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.waiting -= 1);
+    }
+}
+
 impl Shared {
     pub(super) fn new(target: Arc<Target>) -> Self {
         Self {
@@ -129,18 +145,20 @@ impl Shared {
         self.with(|state| state.now())
     }
 
-    fn find(&self, arrived: u64, waits: bool) -> Found {
+    /// Looks for a place for the first request that waits.
+    fn find(&self, arrived: u64) -> Found {
         let max_connections = self.target.proxy.max_connections;
-        self.with(|state| state.find(arrived, max_connections, waits))
+        self.with(|state| state.find(arrived, max_connections, true))
     }
 
     /// Takes a place if no request waits for one. Returns `None` if all are taken.
     async fn take_free(self: &Arc<Self>, arrived: u64) -> Result<Option<Connection>, Failure> {
         loop {
-            let found = match self.queue.try_lock() {
-                Ok(_turn) => self.find(arrived, false),
-                Err(_) => self.with(|state| state.first()),
-            };
+            let max_connections = self.target.proxy.max_connections;
+            let found = self.with(|state| match state.waiting {
+                0 => state.find(arrived, max_connections, false),
+                _ => state.first(),
+            });
             match found {
                 Found::Place(connection) => return Ok(Some(connection)),
                 Found::Failed(failure) => return Err(failure),
@@ -157,9 +175,10 @@ impl Shared {
         arrived: u64,
         placed: &Placed,
     ) -> Result<Connection, Failure> {
+        let _waits = Waits::new(self);
         let _turn = self.queue.lock().await;
         loop {
-            match self.find(arrived, true) {
+            match self.find(arrived) {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
                 Found::Nothing => self.freed.notified().await,
@@ -351,3 +370,6 @@ async fn see_off(place: Weak<Place>) {
 
 /// How long the last part of a request body can be on its way once no more of it is sent.
 const GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub(super) struct State {
     attempt: Option<Attempt>,
     /// The number of attempts so far.
     attempts: u64,
+    /// The number of requests that wait for a place.
+    pub(super) waiting: usize,
     /// The number of connections that are open or being opened, whatever they are used for.
     pub(super) seats: usize,
     /// A connection was cut for a request that waits, and is not closed yet.
