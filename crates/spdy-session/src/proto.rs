@@ -100,10 +100,10 @@ pub use self::{
     transmit::Transmit,
 };
 
+pub(crate) use self::output::TURN;
 #[cfg(feature = "tokio")]
 pub(crate) use self::{
     connection::{Heeds, Quiet},
     event::Outcome,
-    output::TURN,
     streams::{IdHasher, Outgoing},
 };
