@@ -27,11 +27,11 @@ use crate::config::after;
 /// If no address is full, and one refuses connections because its application starts, it asks them
 /// again after a pause.
 ///
-/// A request that might have reached its application goes to the same address again, on a new
-/// connection: a second one that had been used before could have ended in the same way, and what
-/// ends one instance should not end others. Only if no connection to it can be opened it goes to
-/// another address, so it ends two instances at most. A request that was not looked at goes to
-/// another address at once.
+/// A request that might have reached its application goes to the same address again, because what
+/// ends one instance should not end others. Over HTTP/1.1 it goes on a new connection: a second one
+/// that had been used before could have ended in the same way. Only if no connection to it can be
+/// opened it goes to another address, so it ends two instances at most. A request that was not
+/// looked at goes to another address at once.
 pub(super) struct Search<'a> {
     pool: &'a Pool,
     wanted: Wanted,
@@ -56,8 +56,7 @@ pub(super) struct Held {
 }
 
 impl<'a> Search<'a> {
-    /// Creates a search for a request, which may have `held` a connection. It keeps the place of
-    /// that connection until it has found a better one.
+    /// Creates a search for a request, which may have `held` a connection on which it has failed.
     pub(super) fn new(pool: &'a Pool, held: Option<Held>) -> Self {
         let avoided = held.as_ref().map(|held| held.lease.index());
         let is_shunned = held.as_ref().is_some_and(|held| held.attempts > 2);
