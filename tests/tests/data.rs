@@ -252,8 +252,7 @@ fn c123_streams_of_one_priority_take_turns_in_frames_of_the_configured_size() {
 #[test]
 fn c124_the_highest_priority_is_served_first_and_the_lowest_at_last() {
     for version in Version::ALL {
-        let mut server = Machine::server(version)
-            .alone("handles queue less at once, so turns end and frames are cut elsewhere");
+        let mut server = Machine::server(version);
         open_windows(&mut server);
         let (high, low) = ([0, 0], [0xe0, 0]);
         for (stream, priority) in [(1, low), (3, high)] {
