@@ -220,14 +220,17 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        let ends_with_connection = *this.is_http10 && !is_upgrade && !has_length(&response);
         if let Some(Answering(keeping)) = &answering
-            && *this.is_http10
-            && !is_upgrade
-            && !has_length(&response)
+            && ends_with_connection
         {
             keeping.0.owed.tail().open();
         }
-        Poll::Ready(Ok(response.map(|body| KeptBody { body, answering })))
+        Poll::Ready(Ok(response.map(|body| KeptBody {
+            body,
+            answering,
+            ends_with_connection,
+        })))
     }
 }
 
@@ -247,6 +250,9 @@ pin_project! {
         #[pin]
         body: B,
         answering: Option<Answering>,
+        // Whether the close of the connection ends this body. hyper may keep the connection all the
+        // same, if the body turns out to be empty, and then its next response ends otherwise.
+        ends_with_connection: bool,
     }
 }
 
@@ -261,7 +267,7 @@ impl<B: Body> Body for KeptBody<B> {
         let this = self.project();
         let frame = ready!(this.body.poll_frame(cx));
         if let (Some(Err(_)), Some(Answering(keeping))) = (&frame, this.answering)
-            && keeping.0.owed.tail().is_open()
+            && *this.ends_with_connection
         {
             keeping.0.owed.tail().cut();
             return Poll::Ready(None);

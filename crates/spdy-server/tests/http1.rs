@@ -203,6 +203,54 @@ async fn what_a_response_to_http_1_0_has_before_it_breaks_off_reaches_the_client
     }
 }
 
+/// A body without a length that is at its end. Behind it hyper keeps the connection.
+struct Ended;
+
+impl http_body::Body for Ended {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
+/// Its chunks end it, whatever the request before was.
+#[tokio::test]
+async fn a_response_that_breaks_off_behind_one_to_http_1_0_does_not_look_whole() {
+    let app = Router::new()
+        .route("/ended", get(async || Body::new(Ended)))
+        .fallback(async || Pieces::of(false));
+    let server = Running::start(plain(Timeouts::default()), app).await;
+    let mut io = TcpStream::connect(server.address).await.unwrap();
+    let mut answer = Vec::new();
+    io.write_all(b"GET /ended HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        .await
+        .unwrap();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let read = timeout(LONG, io.read_buf(&mut answer)).await;
+        let read = read.expect("there is no head").unwrap();
+        assert_ne!(read, 0, "the connection is not kept");
+    }
+    answer.clear();
+    io.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let end = timeout(LONG, io.read_to_end(&mut answer)).await;
+    _ = end.expect("the connection is not closed");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("transfer-encoding: chunked"), "{answer}");
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    _ = server.end().await;
+}
+
 /// Only the close of its connection ends such a response.
 #[tokio::test]
 async fn a_response_to_http_1_0_that_breaks_off_does_not_look_whole() {
