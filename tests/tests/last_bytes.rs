@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_frame::Version;
+use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{
     Config, FlowControl, HeaderBlock, OpenOptions, Received as Piece, RecvStream, Session,
     SessionError, Shutdown, Stream, StreamError, Timeout,
@@ -76,6 +76,51 @@ async fn written_to(
     stream.written().await.unwrap();
     session.shutdown(Shutdown::Graceful { deadline: None });
     (session, driver, peer)
+}
+
+/// A response has left, and behind it a download keeps the transport full. The peer cancels the
+/// download and leaves: it has all that it wanted.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_has_left_is_not_lost_because_the_transport_was_full_behind_it() {
+    for version in Version::ALL {
+        let (near, far) = duplex(2000);
+        let (_session, mut incoming, driver) =
+            spdy_session::server(near, version, Config::default());
+        let driver = tokio::spawn(driver);
+        let mut peer = Wire::new(far, version);
+        for stream in [1, 3] {
+            let request = frames::syn_stream(version, stream).get("/").fin();
+            peer.send(request).await;
+        }
+        let mut replies = Vec::new();
+        for _ in 0..2 {
+            let stream = incoming.accept().await.unwrap();
+            let reply = stream.split().1.send_reply(HeaderBlock::new(), false);
+            replies.push(reply.unwrap());
+        }
+        let (mut download, mut small) = (replies.pop().unwrap(), replies.pop().unwrap());
+        small.send_data(Bytes::from_static(b"small"), true).unwrap();
+        download.send_data(vec![7; 50_000].into(), false).unwrap();
+        small.written().await.unwrap();
+        let is_end = |frame: &Received| {
+            matches!(
+                frame,
+                Received::Data {
+                    stream: 1,
+                    fin: true,
+                    ..
+                }
+            )
+        };
+        peer.recv_until(is_end).await;
+        peer.send(frames::rst_stream(version, 3, RstStatus::CANCEL))
+            .await;
+        peer.send(frames::go_away(version, 0, GoAwayStatus::OK))
+            .await;
+        drop(peer);
+        let end = driver.await.unwrap();
+        assert!(end.is_ok(), "{version}: {end:?}");
+    }
 }
 
 /// Reads to the end, and returns the length of the payload.

@@ -171,14 +171,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Finds out whether a full transport holds bytes, as TLS does and TCP does not. It matters
-    /// only at the end of a session. Before that, the next write that finds room flushes.
+    /// Finds out whether a full transport holds bytes, as TLS does and TCP does not. It matters at
+    /// the end of a session, and for the end of a stream, which is not lost if it has left. All
+    /// else is flushed by the next write that finds room.
     fn poll_flush_last(
         &mut self,
         cx: &mut Context<'_>,
         connection: &Connection,
     ) -> Poll<io::Result<()>> {
-        if connection.phase() == Phase::Closing {
+        if connection.phase() == Phase::Closing || connection.has_taken_end() {
             ready!(self.poll_flush(cx))?;
         }
         Poll::Pending

@@ -28,6 +28,12 @@ impl Held {
         self.has_end &= is_unflushed;
     }
 
+    /// Returns whether an end was reported since the transport last held nothing.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn has_taken_end(&self) -> bool {
+        self.has_end
+    }
+
     pub(crate) const fn has_end(&self) -> bool {
         self.is_unflushed && self.has_end
     }

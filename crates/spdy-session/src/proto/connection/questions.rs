@@ -81,6 +81,12 @@ impl Connection {
         self.held.has_end()
     }
 
+    /// Returns whether an end was reported as written since the transport last held nothing.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn has_taken_end(&self) -> bool {
+        self.held.has_taken_end()
+    }
+
     /// Returns the negotiated version.
     #[must_use]
     pub const fn version(&self) -> Version {
