@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header::PROXY_AUTHORIZATION};
+use http::{Method, Request, Response, Uri, header::PROXY_AUTHORIZATION, request::Parts};
 use http_body_util::Empty;
 use spdy_session::Session;
 use tokio::time::Instant;
@@ -136,18 +136,8 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let origin = Origin::asked(request.method(), request.uri())?;
-        let needs_tunnel = target::needs_tunnel(&request, &origin);
-        match self.shared.connector.route(origin, needs_tunnel)? {
-            Route::Direct(origin) => self.send_to(origin, request).await,
-            Route::Forwarded(proxy) => {
-                let mut request = request;
-                if let Some(value) = proxy.authorization {
-                    request.headers_mut().insert(PROXY_AUTHORIZATION, value);
-                }
-                self.send_to(proxy.origin, request).await
-            }
-        }
+        let (origin, request) = self.shared.routed(request)?;
+        self.send_to(origin, request).await
     }
 
     /// Opens a connection to the origin of a URI before its first request, or to the
@@ -207,46 +197,48 @@ impl Client {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let own = request.extensions().get().map(|RequestTimeout(own)| *own);
-        let Some(limit) = own.or(self.shared.connector.request_timeout) else {
-            return self.attempt(origin, request).await;
+        let limit = own.or(self.shared.connector.request_timeout);
+        // It is long, and each place that takes it would have room for it.
+        let mut attempt = pin!(self.attempt(origin, request));
+        let Some(limit) = limit else {
+            return attempt.await;
         };
         let mut patience = Patience::new(limit);
-        let response = patience.wait(self.attempt(origin, request));
+        let response = patience.wait(attempt.as_mut());
         Ok(response.await??.map(|body| body.within(patience)))
     }
 
-    async fn attempt<B>(
+    fn attempt<B>(
         &self,
         origin: Origin,
         request: Request<B>,
-    ) -> Result<Response<ResponseBody>, FetchError>
+    ) -> impl Future<Output = Result<Response<ResponseBody>, FetchError>>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (mut head, body) = request.into_parts();
         let to_proxy = origin.is_proxy();
         target::settle(&mut head, to_proxy);
-        let slot = self.shared.slot(origin);
         let mut attempts = Attempts::new(&head.method, body);
+        let slot = self.shared.slot(origin);
         let mut patience = self.shared.connector.timeout;
-        loop {
-            let asked = Instant::now();
-            let lease = slot.connection(attempts.is_again(), patience).await?;
-            patience = patience.saturating_sub(asked.elapsed());
-            let protocol = lease.protocol();
-            let mut request = Request::from_parts(head.clone(), attempts.body());
-            if protocol == Protocol::Http1 {
-                target::for_http1(&mut request, to_proxy);
-            }
-            match lease.send(request).await {
-                Ok(mut response) => {
-                    response.extensions_mut().insert(protocol);
-                    return Ok(response);
+        async move {
+            loop {
+                let asked = Instant::now();
+                let lease = slot.connection(attempts.is_again(), patience).await?;
+                patience = patience.saturating_sub(asked.elapsed());
+                let protocol = lease.protocol();
+                let response = lease.send(attempts.request(&head, protocol, to_proxy));
+                match response.await {
+                    Ok(mut response) => {
+                        response.extensions_mut().insert(protocol);
+                        return Ok(response);
+                    }
+                    Err(failed) if attempts.may_go_on(failed.outcome) => {
+                        debug!(error = %failed.error, "request is sent again");
+                    }
+                    Err(failed) => return Err(failed.error),
                 }
-                Err(failed) if attempts.may_go_on(failed.outcome) => {
-                    debug!(error = %failed.error, "request is sent again");
-                }
-                Err(failed) => return Err(failed.error),
             }
         }
     }
@@ -298,6 +290,21 @@ where
 }
 
 impl Shared {
+    /// Returns where a request goes first, which may be a proxy, and the request for it.
+    fn routed<B>(&self, mut request: Request<B>) -> Result<(Origin, Request<B>), ConnectorError> {
+        let origin = Origin::asked(request.method(), request.uri())?;
+        let needs_tunnel = target::needs_tunnel(&request, &origin);
+        match self.connector.route(origin, needs_tunnel)? {
+            Route::Direct(origin) => Ok((origin, request)),
+            Route::Forwarded(proxy) => {
+                if let Some(value) = proxy.authorization {
+                    request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+                }
+                Ok((proxy.origin, request))
+            }
+        }
+    }
+
     fn slot(&self, origin: Origin) -> Arc<Slot> {
         let found = self.origins.with(|origins| origins.get(&origin).cloned());
         if let Some(slot) = found {
@@ -372,10 +379,20 @@ impl Attempts {
         self.count > 0
     }
 
-    /// Returns the body for the next attempt.
-    fn body(&mut self) -> RequestBody {
+    /// Returns the request for the next attempt.
+    fn request(
+        &mut self,
+        head: &Parts,
+        protocol: Protocol,
+        to_proxy: bool,
+    ) -> Request<RequestBody> {
         self.count += 1;
-        self.next.take().expect("an attempt begins with a body")
+        let body = self.next.take().expect("an attempt begins with a body");
+        let mut request = Request::from_parts(head.clone(), body);
+        if protocol == Protocol::Http1 {
+            target::for_http1(&mut request, to_proxy);
+        }
+        request
     }
 
     /// Returns whether there may be another attempt after one that ended in this way.
