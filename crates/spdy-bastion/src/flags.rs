@@ -148,6 +148,11 @@ pub(crate) struct Play {
     /// Longest pause, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600.0, value_parser = speed)]
     pub(crate) idle: f64,
+
+    /// Write what the command has written to standard output and standard error, without pauses and
+    /// unfiltered, if standard output is no terminal
+    #[arg(long, conflicts_with_all = ["speed", "idle"])]
+    pub(crate) raw: bool,
 }
 
 impl Flags {

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode, Uri, header::USER_AGENT};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
-    Options, Relay, Server, Status,
+    Asciicast, Options, Relay, Server, Status,
     client::{self, Transport},
 };
 use tokio::{sync::oneshot, time::sleep};
@@ -151,12 +151,12 @@ impl Gateway {
                     response
                 }
                 Verb::Attach => {
-                    let tap = CommandSession::new(&wanted.title(), file, terms, ending);
+                    let tap = CommandSession::new(wanted.cast(terms), file, terms, ending);
                     let streams = wanted.options.streams;
                     relay.attach(request, onward, streams, tap).await
                 }
                 Verb::Exec => {
-                    let tap = CommandSession::new(&wanted.title(), file, terms, ending);
+                    let tap = CommandSession::new(wanted.cast(terms), file, terms, ending);
                     let streams = wanted.options.streams;
                     relay.exec(request, onward, streams, tap).await
                 }
@@ -282,6 +282,16 @@ impl Wanted {
                     None => format!("'{}'", argument.replace('\'', "'\\''")),
                 });
         quoted.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Returns how the session is recorded. Without a terminal nothing has to be shown as it was,
+    /// and what is copied can be large.
+    fn cast(&self, terms: Terms) -> Asciicast {
+        Asciicast::new()
+            .title(self.title())
+            .input(terms.record == Record::Input)
+            .exact(!self.options.streams.tty)
+            .fail_closed(true)
     }
 
     /// Returns the title of the recording.

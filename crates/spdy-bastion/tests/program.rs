@@ -137,6 +137,7 @@ async fn sessions_are_listed_and_killed_with_a_message_and_played() {
     let (is_success, played, error) = program.run(&["play", &file, "--speed", "100"]).await;
     assert!(is_success, "{error}");
     assert_eq!(played, "waiting\n");
+    assert_eq!(program.run(&["play", "--raw", &file]).await.1, "waiting\n");
 
     let address: std::net::SocketAddr = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
     let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -14,6 +14,29 @@ use self::support::{INPUT, OUTPUT, SOON, TTY, Test, outcome, read};
 
 const ALL: [Transport; 2] = [Transport::WebSocket, Transport::Spdy];
 
+/// A terminal shows U+FFFD. Without one, nothing is lost.
+#[tokio::test]
+async fn bytes_that_are_not_text_are_recorded_as_they_are_without_a_terminal() {
+    let test = Test::start(|_, _| {}).await;
+    for (streams, expected, line) in [
+        (INPUT, ",\"b\",\"Yf9i\"]", 1),
+        (TTY, ",\"o\",\"a\u{fffd}b\"]", 3),
+    ] {
+        let mut remote = test.exec(&["cat"], streams).await.unwrap();
+        let mut stdin = remote.stdin.take().unwrap();
+        stdin.write_all(b"a\xffb").await.unwrap();
+        stdin.shutdown().await.unwrap();
+        let mut echoed = Vec::new();
+        let mut stdout = remote.stdout.take().unwrap();
+        stdout.read_to_end(&mut echoed).await.unwrap();
+        assert_eq!(echoed, b"a\xffb");
+        assert_eq!(outcome(remote).await, Status::Success);
+        let audit = test.audit(line + 1).await;
+        let recording = test.recording(&audit[line]);
+        assert!(recording.contains(expected), "{recording}");
+    }
+}
+
 #[tokio::test]
 async fn a_command_passes_and_is_recorded_and_audited() {
     for transport in ALL {

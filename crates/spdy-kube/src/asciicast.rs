@@ -23,11 +23,12 @@ use crate::{BoxError, CommandTap, Passing, Size, Status};
 /// players show.
 ///
 /// The recording has the outputs, the sizes of the terminal, if wanted the input, and a marker with
-/// the outcome. Bytes that are not UTF-8 are recorded as U+FFFD. Whatever a command or a client
+/// the outcome. Bytes that are not UTF-8 are recorded as U+FFFD, unless [`exact`](Self::exact) is
+/// set. Whatever a command or a client
 /// sends is escaped, so it cannot end a line of the recording or begin another.
 ///
 /// Nothing passes before it was recorded: a slow writer makes the session slow. The text that waits
-/// for the writer has at most 2.3 MiB, and mostly far less.
+/// for the writer has at most 3.5 MiB, and mostly far less.
 ///
 /// ```no_run
 /// use http::{Request, Response};
@@ -57,6 +58,7 @@ pub struct Asciicast {
     title: Option<String>,
     has_input: bool,
     is_closed: bool,
+    is_exact: bool,
 }
 
 impl Asciicast {
@@ -69,6 +71,7 @@ impl Asciicast {
             title: None,
             has_input: false,
             is_closed: false,
+            is_exact: false,
         }
     }
 
@@ -91,6 +94,20 @@ impl Asciicast {
     #[must_use]
     pub const fn input(mut self, is_recorded: bool) -> Self {
         self.has_input = is_recorded;
+        self
+    }
+
+    /// Sets whether the streams can be rebuilt from the recording, byte for byte. It is meant for
+    /// sessions without a terminal, such as those of `kubectl cp`. The default is `false`.
+    ///
+    /// With `true`, a piece that is not UTF-8, or begins with control characters, becomes an event of
+    /// the code `b` if it was output, and `B` if it was input, with its bytes in base64, behind a
+    /// marker. Such an event is a third longer than its bytes, which as text would be up to six times
+    /// as long. An event of the code `s` stands before outputs of another stream than those before
+    /// it, with `stderr` or `stdout`. Players pass over events of these codes.
+    #[must_use]
+    pub const fn exact(mut self, is_exact: bool) -> Self {
+        self.is_exact = is_exact;
         self
     }
 
@@ -196,11 +213,13 @@ impl CommandTap for Recording {
         Ok(())
     }
 
-    async fn settled(&self) -> Result<(), BoxError> {
+    fn settled(&self) -> impl Future<Output = Result<(), BoxError>> + Send {
         let events = self.shared.cast().events();
-        match self.written(events).await {
-            Err(error) if self.is_closed => Err(error),
-            _ => Ok(()),
+        async move {
+            match self.written(events).await {
+                Err(error) if self.is_closed => Err(error),
+                _ => Ok(()),
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 mod any;
 mod batch;
 mod command;
+mod pipe;
 mod tap;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};

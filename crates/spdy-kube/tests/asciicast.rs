@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use spdy_kube::{
     Asciicast, BoxError, CommandTap, Exit, Io, Passing, Recording, Relay, Server, Size, Status,
@@ -239,6 +240,51 @@ async fn what_a_command_sends_cannot_break_the_recording() {
     assert!(recorded.len() > 50 && recorded.iter().all(|(code, _)| code == "o"));
     let text: String = recorded.into_iter().map(|(_, data)| data).collect();
     assert_eq!(text, String::from_utf8_lossy(&bytes));
+}
+
+/// Text, bytes that are not, and text. Nothing of them is lost.
+#[tokio::test(start_paused = true)]
+async fn every_byte_of_every_stream_is_recorded_if_that_is_wanted() {
+    let disk = Disk::new();
+    let cast = Asciicast::new().input(true).exact(true);
+    let (tap, written) = cast.record(disk.clone());
+    let zeros = vec![0; 100_000];
+    let pieces: [&[u8]; 5] = [
+        b"begin \xe2\x82\xac\n",
+        b"\xff\0\xfe",
+        b"\0",
+        b"end\n",
+        &zeros,
+    ];
+    for piece in pieces {
+        tap.passes(Passing::Stdout(piece)).unwrap();
+    }
+    tap.passes(Passing::Stdin(b"\xff\xff")).unwrap();
+    tap.passes(Passing::Stderr(b"error")).unwrap();
+    tap.passes(Passing::Stdout(b"\xe2\x82")).unwrap();
+    tap.ended(Some(&Status::Success));
+    drop(tap);
+    timeout(SOON, written).await.unwrap().unwrap().unwrap();
+    let (_, recorded) = disk.events();
+    let marker = ("m", "bytes that are not text");
+    let zeros = STANDARD.encode(zeros);
+    let expected = [
+        ("o", "begin \u{20ac}\n"),
+        marker,
+        ("b", "/wD+"),
+        ("b", "AA=="),
+        ("o", "end\n"),
+        marker,
+        ("b", &zeros),
+        ("B", "//8="),
+        ("s", "stderr"),
+        ("o", "error"),
+        ("s", "stdout"),
+        marker,
+        ("b", "4oI="),
+        ("m", "success"),
+    ];
+    assert_eq!(recorded, events(&expected));
 }
 
 /// Sends lines for as long as the client reads them.

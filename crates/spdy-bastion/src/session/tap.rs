@@ -7,7 +7,7 @@ use spdy_session::{HeaderBlock, Side, StreamId};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{Terms, ending::Ending};
-use crate::{live::Live, recording::RecordingFile, rules::Record};
+use crate::{live::Live, recording::RecordingFile};
 
 /// An exec or an attach.
 pub(super) struct CommandSession {
@@ -21,14 +21,13 @@ pub(super) struct CommandSession {
 impl CommandSession {
     /// Begins to record into the file, if there is one.
     pub(super) fn new(
-        title: &str,
+        cast: Asciicast,
         file: Option<RecordingFile>,
         terms: Terms,
         mut ending: Ending,
     ) -> Self {
         let recording = file.map(|file| {
-            let cast = Asciicast::new().fail_closed(true).title(title);
-            let (recording, written) = cast.input(terms.record == Record::Input).record(file);
+            let (recording, written) = cast.record(file);
             ending.written(written);
             recording
         });
@@ -54,10 +53,13 @@ impl CommandTap for CommandSession {
         }
     }
 
-    async fn settled(&self) -> Result<(), BoxError> {
-        match &self.recording {
-            Some(recording) => recording.settled().await,
-            None => Ok(()),
+    fn settled(&self) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let settled = self.recording.as_ref().map(Recording::settled);
+        async move {
+            match settled {
+                Some(settled) => settled.await,
+                None => Ok(()),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::Write,
+    mem,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Asciicast,
-    text::{Decoder, add},
+    text::{Decoder, add, add_base64, is_text},
 };
 use crate::{Passing, Size, Status};
 
@@ -28,6 +29,10 @@ pub(super) struct Cast {
     stdout: Decoder,
     stderr: Decoder,
     stdin: Decoder,
+    /// Whether the last bytes were not text.
+    is_binary: bool,
+    /// Whether the last output was that of errors.
+    is_stderr: bool,
 }
 
 /// Shows nothing of what is recorded.
@@ -52,6 +57,8 @@ impl Cast {
             stdout: Decoder::default(),
             stderr: Decoder::default(),
             stdin: Decoder::default(),
+            is_binary: false,
+            is_stderr: false,
         }
     }
 
@@ -63,7 +70,7 @@ impl Cast {
     /// Takes the text that is not written: the text, the number of events up to its end, and
     /// whether nothing follows.
     pub(super) fn take(&mut self) -> (Vec<u8>, u64, bool) {
-        (std::mem::take(&mut self.text), self.events, self.is_over)
+        (mem::take(&mut self.text), self.events, self.is_over)
     }
 
     /// Records nothing more, because it cannot be written.
@@ -74,29 +81,31 @@ impl Cast {
 
     /// Records what passes.
     pub(super) fn pass(&mut self, what: Passing<'_>) {
-        let (code, data) = match what {
-            Passing::Stdout(bytes) => ("o", self.stdout.whole(bytes)),
-            Passing::Stderr(bytes) => ("o", self.stderr.whole(bytes)),
-            Passing::Stdin(bytes) if self.how.has_input => ("i", self.stdin.whole(bytes)),
+        let (stream, data) = match what {
+            Passing::Stdout(bytes) => (Stream::Stdout, self.stdout.whole(bytes)),
+            Passing::Stderr(bytes) => (Stream::Stderr, self.stderr.whole(bytes)),
+            Passing::Stdin(bytes) if self.how.has_input => (Stream::Stdin, self.stdin.whole(bytes)),
             Passing::Stdin(_) | Passing::StdinEnd => return,
-            Passing::Resize(size) if self.has_begun => ("r", text_of(size).into_bytes().into()),
+            Passing::Resize(size) if self.has_begun => {
+                return self.event("r", text_of(size).as_bytes(), add);
+            }
             Passing::Resize(size) => return self.begin(size),
         };
-        self.event(code, &data);
+        self.bytes(stream, &data);
     }
 
     /// Records the outcome of the session.
     pub(super) fn mark(&mut self, outcome: Option<&Status>) {
         let rest = [
-            ("o", self.stdout.rest()),
-            ("o", self.stderr.rest()),
-            ("i", self.stdin.rest()),
+            (Stream::Stdout, self.stdout.rest()),
+            (Stream::Stderr, self.stderr.rest()),
+            (Stream::Stdin, self.stdin.rest()),
         ];
-        for (code, data) in rest {
-            self.event(code, &data);
+        for (stream, data) in rest {
+            self.bytes(stream, &data);
         }
         let outcome = outcome.map_or_else(|| "client is gone".to_owned(), Status::to_string);
-        self.event("m", outcome.as_bytes());
+        self.event("m", outcome.as_bytes(), add);
     }
 
     /// Ends the recording.
@@ -105,8 +114,31 @@ impl Cast {
         self.is_over = true;
     }
 
+    /// Adds bytes of a stream: as text, or as they are if they are not text and that is wanted.
+    fn bytes(&mut self, stream: Stream, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        if !self.how.is_exact {
+            return self.event(stream.code(), data, add);
+        }
+        let is_stderr = stream == Stream::Stderr;
+        if stream != Stream::Stdin && mem::replace(&mut self.is_stderr, is_stderr) != is_stderr {
+            let name: &[u8] = if is_stderr { b"stderr" } else { b"stdout" };
+            self.event("s", name, add);
+        }
+        let is_binary = !is_text(data);
+        if !mem::replace(&mut self.is_binary, is_binary) && is_binary {
+            self.event("m", b"bytes that are not text", add);
+        }
+        match is_binary {
+            true => self.event(stream.binary_code(), data, add_base64),
+            false => self.event(stream.code(), data, add),
+        }
+    }
+
     /// Adds an event, unless it has no data.
-    fn event(&mut self, code: &str, data: &[u8]) {
+    fn event(&mut self, code: &str, data: &[u8], add: fn(&[u8], &mut Vec<u8>)) {
         if self.is_over || data.is_empty() {
             return;
         }
@@ -136,6 +168,31 @@ impl Cast {
         // Writing to memory cannot fail.
         _ = writeln!(self.text, "{head}");
         self.events += 1;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+    Stdin,
+}
+
+impl Stream {
+    /// Returns the code of an event that has a text.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Stdout | Self::Stderr => "o",
+            Self::Stdin => "i",
+        }
+    }
+
+    /// Returns the code of an event that has bytes in base64.
+    const fn binary_code(self) -> &'static str {
+        match self {
+            Self::Stdout | Self::Stderr => "b",
+            Self::Stdin => "B",
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, mem};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 /// Finds the characters in pieces of bytes. A character can be split between pieces.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -44,6 +46,25 @@ fn is_begun(bytes: &[u8], length: usize) -> bool {
     let last = bytes.len().checked_sub(length).map(|at| &bytes[at..]);
     let error = last.and_then(|last| str::from_utf8(last).err());
     error.is_some_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+}
+
+/// Returns whether a piece is UTF-8, and at most one third of its first KiB are control characters
+/// that no terminal is sent. In JSON, each of those takes six bytes.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let begin = &bytes[..bytes.len().min(1024)];
+    let is_control = |byte: &&u8| {
+        let is_known = matches!(byte, 0x07 | 0x08 | b'\t' | b'\n' | 0x0c | b'\r' | 0x1b);
+        **byte < b' ' && !is_known
+    };
+    begin.iter().filter(is_control).count() <= begin.len() / 3 && str::from_utf8(bytes).is_ok()
+}
+
+/// Adds bytes in base64, which JSON escapes nowhere.
+pub(super) fn add_base64(bytes: &[u8], to: &mut Vec<u8>) {
+    let begin = to.len();
+    to.resize(begin + bytes.len().div_ceil(3) * 4, 0);
+    let encoded = STANDARD.encode_slice(bytes, &mut to[begin..]);
+    encoded.expect("three bytes become four characters");
 }
 
 /// Adds bytes as the content of a string in JSON. What is not UTF-8 becomes U+FFFD.
@@ -173,6 +194,35 @@ mod tests {
                 text += &String::from_utf8_lossy(&decoder.rest());
                 assert_eq!(text, expected, "cut at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn text_is_utf_8_with_few_controls() {
+        let colours = "\u{1b}[31mred\u{1b}[0m\r\n".repeat(10);
+        for (bytes, expected) in [
+            (&b""[..], true),
+            (b"plain\ttext\n", true),
+            (colours.as_bytes(), true),
+            ("\u{43f}\u{20ac}".as_bytes(), true),
+            (b"aaaa\0\0", true),
+            (b"aaa\0\0", false),
+            (&[0; 9], false),
+            (b"a\0b\0c\0", false),
+            (b"caf\xe9", false),
+            (&[vec![b'a'; 2000], vec![0xff]].concat(), false),
+        ] {
+            assert_eq!(is_text(bytes), expected, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_added_in_base64() {
+        for length in 0..10 {
+            let bytes = vec![0xff; length];
+            let mut added = b"[".to_vec();
+            add_base64(&bytes, &mut added);
+            assert_eq!(STANDARD.decode(&added[1..]).unwrap(), bytes);
         }
     }
 

@@ -76,7 +76,7 @@ impl Batch {
 }
 
 /// How many bytes pass together.
-const MOST: usize = 4 * PIECE;
+const MOST: usize = 2 * PIECE;
 
 /// How many pieces pass together.
 const PIECES: usize = 64;

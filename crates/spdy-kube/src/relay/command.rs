@@ -2,17 +2,20 @@
 
 use std::{
     fmt,
-    future::{pending, ready},
+    future::{pending, poll_fn, ready},
     io,
     pin::pin,
+    task::Context,
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use super::{batch::Batch, tap::tell};
+use super::{
+    pipe::{self, Over},
+    tap::tell,
+};
 use crate::{
     BoxError, Io, Size, Status,
     client::{Breaking, Input, Output, Remote, Resizer},
@@ -66,10 +69,10 @@ pub trait CommandTap: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Waits until what [`passes`](Self::passes) has allowed can pass, for example until it is
-    /// recorded. The relay calls this after one or more calls of `passes` for a stream, up to
-    /// 128 KiB, and waits for it before it passes those bytes on. Meanwhile this stream stands
-    /// still, and others go on. The default does not wait.
+    /// Waits until what [`passes`](Self::passes) has allowed before this call can pass, for example
+    /// until it is recorded. The relay calls this after one or more calls of `passes` for a stream,
+    /// up to 64 KiB, and waits for the future before it passes those bytes on. Meanwhile it calls
+    /// `passes` for what follows, up to 128 KiB of a stream. The default does not wait.
     ///
     /// # Errors
     ///
@@ -206,18 +209,6 @@ async fn ask(tap: &impl CommandTap, what: Passing<'_>) -> Result<(), End> {
     tap.settled().await.map_err(End::Refused)
 }
 
-/// Asks the tap whether the pieces of a batch may pass.
-async fn ask_all(
-    tap: &impl CommandTap,
-    pieces: &[Bytes],
-    what: impl for<'a> Fn(&'a [u8]) -> Passing<'a>,
-) -> Result<(), End> {
-    for piece in pieces {
-        tap.passes(what(piece)).map_err(End::Refused)?;
-    }
-    tap.settled().await.map_err(End::Refused)
-}
-
 /// Passes the input on, and its end. If the input breaks off it has not ended, and the session ends
 /// for that reason.
 async fn feed(
@@ -228,19 +219,13 @@ async fn feed(
     let (Some(mut from), Some(to)) = (from, to) else {
         return Ok(());
     };
-    let mut batch = Batch::default();
-    loop {
-        match batch.fill(|cx| from.poll_next(cx)).await {
-            Ok(true) => ask_all(tap, batch.pieces(), |bytes| Passing::Stdin(bytes)).await?,
-            Ok(false) => break,
-            Err(_) => return pending().await,
-        }
-        for piece in batch.drain() {
-            if to.send(piece).await.is_err() {
-                // The command reads no more. The rest of the input is thrown away.
-                return Ok(());
-            }
-        }
+    let next = |cx: &mut Context<'_>| from.poll_next(cx);
+    match pipe::pass(next, to, tap, |bytes| Passing::Stdin(bytes)).await {
+        Over::Ended => {}
+        Over::Lost(_) => return pending().await,
+        // The command reads no more. The rest of the input is thrown away.
+        Over::Unwanted => return Ok(()),
+        Over::Refused(why) => return Err(End::Refused(why)),
     }
     ask(tap, Passing::StdinEnd).await?;
     match to.shutdown().await {
@@ -271,29 +256,23 @@ async fn tell_sizes(
 /// Passes an output on, to its end. If the client does not want it, it is thrown away.
 async fn drain(
     from: Option<Output>,
-    mut to: Option<Stdout>,
+    to: Option<Stdout>,
     tap: &impl CommandTap,
     what: impl for<'a> Fn(&'a [u8]) -> Passing<'a>,
 ) -> Result<(), End> {
     let Some(mut from) = from else {
         return Ok(());
     };
-    let mut batch = Batch::default();
-    while batch
-        .fill(|cx| from.poll_next(cx))
-        .await
-        .map_err(End::Lost)?
-    {
-        if to.is_some() {
-            ask_all(tap, batch.pieces(), &what).await?;
+    if let Some(mut to) = to {
+        match pipe::pass(|cx| from.poll_next(cx), &mut to, tap, what).await {
+            Over::Ended => return Ok(()),
+            Over::Lost(error) => return Err(End::Lost(error)),
+            Over::Refused(why) => return Err(End::Refused(why)),
+            Over::Unwanted => {}
         }
-        for piece in batch.drain() {
-            if let Some(output) = &mut to
-                && output.send(piece).await.is_err()
-            {
-                to = None;
-            }
-        }
+    }
+    while let Some(piece) = poll_fn(|cx| from.poll_next(cx)).await {
+        piece.map_err(End::Lost)?;
     }
     Ok(())
 }
