@@ -100,11 +100,11 @@ impl Asciicast {
     /// Sets whether the streams can be rebuilt from the recording, byte for byte. It is meant for
     /// sessions without a terminal, such as those of `kubectl cp`. The default is `false`.
     ///
-    /// With `true`, a piece that is not UTF-8, or begins with control characters, becomes an event of
-    /// the code `b` if it was output, and `B` if it was input, with its bytes in base64, behind a
-    /// marker. Such an event is a third longer than its bytes, which as text would be up to six times
-    /// as long. An event of the code `s` stands before outputs of another stream than those before
-    /// it, with `stderr` or `stdout`. Players pass over events of these codes.
+    /// With `true`, a piece that is not UTF-8, or begins with control characters, becomes an event
+    /// of the code `b` if it was output, and `B` if it was input, with its bytes in base64, behind
+    /// a marker. Such an event is a third longer than its bytes, which as text would be up to six
+    /// times as long. An event of the code `s` stands before outputs of another stream than those
+    /// before it, with `stderr` or `stdout`. Players pass over events of these codes.
     #[must_use]
     pub const fn exact(mut self, is_exact: bool) -> Self {
         self.is_exact = is_exact;
