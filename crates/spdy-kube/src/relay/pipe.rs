@@ -153,7 +153,7 @@ mod tests {
     }
 
     /// Passes pieces that arrive one by one, and then this end. Before each batch settles, `look`
-    /// is told how much the tap has seen and how much has passed.
+    /// gets how much the tap has seen and how much has passed.
     async fn run(
         pieces: &[&'static [u8]],
         end: Option<io::Error>,
