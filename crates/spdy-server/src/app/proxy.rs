@@ -120,9 +120,10 @@ pub struct Proxy {
     /// TLS, and if the connection is not open in its part of
     /// [`connect_timeout`](Self::connect_timeout). One that is given up before, because its client
     /// leaves, has failed if half of that time is over. Nothing else counts: neither a response
-    /// such as 503, nor a connection that breaks, nor a connect for which this machine has no
-    /// descriptor, port or memory left: the request is then answered with 503, unless another
-    /// address can be reached. One connect that succeeds ends the row.
+    /// such as 503, nor a connection that breaks, nor a connect that is given up because its
+    /// request has a place at another address, nor one for which this machine has no descriptor,
+    /// port or memory left: the request is then answered with 503, unless another address can be
+    /// reached. One connect that succeeds ends the row.
     pub down_after: u32,
     /// How long an address is left out. Then one request tries it, on a new connection or on one
     /// that is open still. If it connects or is answered, the address is back. If its connect
@@ -130,7 +131,8 @@ pub struct Proxy {
     /// request tries. (10 s by default.)
     ///
     /// No request fails because addresses are left out: where no other can be reached, or has a
-    /// place in its part of [`connect_timeout`](Self::connect_timeout), they are tried.
+    /// place in its part of [`connect_timeout`](Self::connect_timeout), they are tried, by one
+    /// request after another at each address.
     pub down_for: Duration,
     /// How long the application can be silent before and during a response, while no part of the
     /// request body moves either. It does not count the time in which the client has to read more

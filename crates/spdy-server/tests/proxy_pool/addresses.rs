@@ -88,6 +88,12 @@ async fn a_check_opens_one_connection_to_each_address_beside_those_for_requests(
         }
         (0..2).for_each(|index| farm.does(index, Does::Refuse));
         assert!(!upstreams.accept().await, "{scheme}");
+        // All together have the time of one attempt to connect.
+        (0..2).for_each(|index| farm.does(index, Does::Hang));
+        let begun = Instant::now();
+        assert!(!upstreams.accept().await, "{scheme}");
+        assert_eq!(begun.elapsed(), CONNECT / 2, "{scheme}");
+        assert_eq!(farm.dials(), [4, 4], "{scheme}");
     }
 }
 

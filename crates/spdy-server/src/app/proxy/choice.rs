@@ -1,7 +1,10 @@
 //! What is known of each address of an application, and the choice of one for each request.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -123,7 +126,13 @@ impl Choice {
             choice,
             index,
             trial,
+            race: None,
         })
+    }
+
+    /// Returns whether connects to an address have failed, and none has succeeded since.
+    pub(super) fn is_down(&self, index: usize) -> bool {
+        self.lock().addresses[index].health.is_down()
     }
 
     /// Notes that a connect has failed. Returns whether the address is down from now on.
@@ -219,6 +228,22 @@ pub(super) struct Turn {
     choice: Arc<Choice>,
     index: usize,
     trial: Option<Arc<Trial>>,
+    race: Option<Race>,
+}
+
+/// Whether a request that connects to an address has found a place at another one meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Race(Arc<AtomicBool>);
+
+impl Race {
+    /// Notes that the connect is given up for the other place.
+    pub(super) fn lose(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The trial of an address that is down, which all turns of one request at that address share. If
@@ -244,6 +269,15 @@ impl Turn {
         self.trial.as_ref().is_some_and(is_awaited)
     }
 
+    /// Notes that the request also waits at other addresses, and connects to this one meanwhile.
+    pub(super) fn begin_race(&mut self) -> Race {
+        self.race.insert(Race::default()).clone()
+    }
+
+    pub(super) fn race(&self) -> Option<Race> {
+        self.race.clone()
+    }
+
     /// Counts the request once more at its address, for a second connection.
     pub(super) fn again(&self) -> Self {
         self.choice.lock().addresses[self.index].requests += 1;
@@ -251,6 +285,7 @@ impl Turn {
             choice: Arc::clone(&self.choice),
             index: self.index,
             trial: self.trial.clone(),
+            race: None,
         }
     }
 }

@@ -3,13 +3,17 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use spdy_tower::client::Lookups;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
 #[cfg(feature = "rustls")]
 use super::secure;
 use super::{
     Choice, Failure, Proxy, Upstream,
+    choice::Race,
     dial::Channel,
     shortage::{Shortage, cure},
 };
@@ -24,6 +28,8 @@ pub(super) struct Target {
     index: usize,
     shortage: Arc<Shortage>,
     lookups: Lookups,
+    /// The only connect to the address while it is down holds this lock.
+    trying: Mutex<()>,
 }
 
 /// What a connection is opened for.
@@ -61,6 +67,7 @@ impl Target {
             index,
             shortage: Arc::clone(&shortage),
             lookups: Lookups::default(),
+            trying: Mutex::default(),
         };
         (0..proxy.upstreams().len()).map(target)
     }
@@ -143,24 +150,48 @@ impl Target {
         }
     }
 
-    /// Waits for a connection that is being opened, within the time of one attempt, and notes the
-    /// outcome.
+    /// Opens a connection within the time of one attempt, and notes the outcome.
     ///
-    /// An attempt that is given up before its end is a failure if half of its time is over.
-    /// Otherwise it says nothing of the address, and neither does what this machine lacks.
+    /// Connects to an address that is down are made one after another. One whose turn comes when
+    /// half of its time is over is not made, so a crowd makes few.
+    ///
+    /// An attempt that is given up before its end is a failure if half of the time was its own. It
+    /// says nothing of the address otherwise, and neither does one that is given up because its
+    /// `race` is lost, nor what this machine lacks.
     pub(super) async fn open<C>(
         &self,
+        race: Option<Race>,
         opening: impl Future<Output = Result<C, Failure>>,
     ) -> Result<C, Failure> {
-        let mut attempt = Attempt {
-            target: self,
-            begun: Instant::now(),
-            outcome: None,
+        let asked = Instant::now();
+        let attempt = async {
+            let _alone = self.alone_if_down().await;
+            let begun = Instant::now();
+            if begun - asked > self.limit() / 2 {
+                return Err(Failure::ConnectTimeout);
+            }
+            let mut attempt = Attempt {
+                target: self,
+                race,
+                begun,
+                outcome: None,
+            };
+            let opened = opening.await;
+            attempt.outcome = Some(Outcome::of(&opened));
+            opened
         };
-        let opened = timeout(self.limit(), opening).await;
-        let opened = opened.unwrap_or(Err(Failure::ConnectTimeout));
-        attempt.outcome = Some(Outcome::of(&opened));
-        opened
+        let opened = timeout(self.limit(), attempt).await;
+        opened.unwrap_or(Err(Failure::ConnectTimeout))
+    }
+
+    /// Waits until no other connect to an address that is down is under way.
+    async fn alone_if_down(&self) -> Option<MutexGuard<'_, ()>> {
+        let is_down = || self.choice.is_down(self.index);
+        if !is_down() {
+            return None;
+        }
+        let alone = self.trying.lock().await;
+        is_down().then_some(alone)
     }
 
     /// Returns how long an attempt can take, so that there is time for all addresses.
@@ -207,6 +238,7 @@ impl fmt::Display for Target {
 /// An attempt to open a connection.
 struct Attempt<'a> {
     target: &'a Target,
+    race: Option<Race>,
     begun: Instant,
     /// `None` until the end of the attempt.
     outcome: Option<Outcome>,
@@ -214,9 +246,12 @@ struct Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let given_up = || match self.begun.elapsed() >= self.target.limit() / 2 {
-            true => Outcome::Failed,
-            false => Outcome::Unknown,
+        let given_up = || {
+            let is_lost = self.race.as_ref().is_some_and(Race::is_lost);
+            match !is_lost && self.begun.elapsed() >= self.target.limit() / 2 {
+                true => Outcome::Failed,
+                false => Outcome::Unknown,
+            }
         };
         self.target.note(self.outcome.unwrap_or_else(given_up));
     }

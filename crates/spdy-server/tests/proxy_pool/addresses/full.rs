@@ -176,3 +176,74 @@ async fn an_address_that_is_back_is_asked_again_by_a_request_that_waits() {
         assert_eq!(held.await.unwrap(), Ok(0), "{scheme}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_one_of_two_places_that_become_free_at_once() {
+    let (mut options, farm) = Farm::new("http://", &[Does::Few; 2]);
+    options.max_connections = 1;
+    let app = proxy(options);
+    let held = [(); 2].map(|()| hold(&app));
+    sleep(SECOND).await;
+    let waits = hold(&app);
+    sleep(SECOND).await;
+    (0..2).for_each(|index| farm.does(index, Does::Late));
+    held.iter().for_each(|one| one.abort());
+    sleep(SECOND / 2).await;
+    assert_eq!(farm.dials().iter().sum::<usize>(), 3);
+    // The other place is one for the next request, which connects at once.
+    let second = ask(&app);
+    sleep(SECOND / 10).await;
+    assert_eq!(farm.dials(), [2, 2]);
+    assert_eq!(second.await.unwrap().1, SECOND);
+    farm.release.notify_waiters();
+    assert!(waits.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_place_has_no_connection_waits_for_the_others_again() {
+    for does in [Does::Fail, Does::Hang] {
+        let (mut options, farm) = Farm::new("http://", &[Does::Few; 2]);
+        options.max_connections = 1;
+        let app = proxy(options);
+        let held = [(); 2].map(|()| hold(&app));
+        sleep(SECOND).await;
+        let waits = ask(&app);
+        sleep(SECOND).await;
+        farm.does(0, does);
+        held[0].abort();
+        sleep(3 * SECOND).await;
+        farm.release.notify_one();
+        assert_eq!(waits.await.unwrap(), (Ok(1), 4 * SECOND), "{does:?}");
+        // The connection was one at rest, and the place at the other address is free again.
+        assert_eq!(farm.dials()[1], 1, "{does:?}");
+        farm.does(0, Does::Few);
+        let mut quick = posts(&app, 4).await;
+        quick.sort_unstable();
+        assert_eq!(quick, [0, 0, 1, 1].map(Ok), "{does:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_is_given_up_for_a_place_elsewhere_is_no_failure() {
+    let (mut options, farm) = Farm::new("http://", &[Does::Few, Does::Fail]);
+    options.max_connections = 1;
+    options.down_after = 2;
+    let app = proxy(options);
+    let held = hold(&app);
+    sleep(SECOND).await;
+    let waits = ask(&app);
+    sleep(SECOND).await;
+    // It was asked once, and is asked again while the request waits. The second failure in a row
+    // would take it down.
+    assert_eq!(farm.dials(), [1, 1]);
+    farm.does(1, Does::Hang);
+    sleep(3 * SECOND).await;
+    assert_eq!(farm.dials(), [1, 2]);
+    farm.release.notify_one();
+    assert_eq!(held.await.unwrap(), Ok(0));
+    assert_eq!(waits.await.unwrap(), (Ok(0), 4 * SECOND));
+    farm.does(1, Does::Serve);
+    let mut quick = posts(&app, 4).await;
+    quick.sort_unstable();
+    assert_eq!(quick, [0, 0, 1, 1].map(Ok));
+}

@@ -209,3 +209,68 @@ async fn an_address_that_is_left_out_is_asked_where_the_other_looks_at_no_reques
     assert_eq!(post(&app, "/").await, Ok(1));
     assert_eq!(begun.elapsed(), 2 * SECOND);
 }
+
+/// Each request has half of the time to connect to one of two addresses.
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_connect_to_an_address_that_is_left_out_one_after_another() {
+    for scheme in ["http://", "h2://"] {
+        let (mut options, farm) = Farm::new(scheme, &[Does::Few, Does::Fail]);
+        options.max_connections = 8;
+        let app = proxy(options);
+        posts(&app, 8).await;
+        farm.does(1, Does::Hang);
+        let held = [(); 8].map(|()| hold(&app));
+        sleep(SECOND).await;
+        let before = farm.dials()[1];
+        let waits = [(); 8].map(|()| full::ask(&app));
+        sleep(CONNECT / 2 + SECOND).await;
+        assert_eq!(farm.dials()[1], before + 1, "{scheme}");
+        for one in waits {
+            let late = (Err(StatusCode::SERVICE_UNAVAILABLE), CONNECT);
+            assert_eq!(one.await.unwrap(), late, "{scheme}");
+        }
+        let most = if scheme == "h2://" { 2 } else { 1 };
+        assert!(farm.dials()[1] <= before + most, "{scheme}");
+        // Those that wait for the outcome go on together when it is back.
+        sleep(CONNECT).await;
+        let waits = [(); 8].map(|()| full::ask(&app));
+        // A connection of HTTP/2 serves them all.
+        farm.does(1, if most == 1 { Does::Late } else { Does::Serve });
+        for one in waits {
+            let (outcome, took) = one.await.unwrap();
+            assert_eq!(outcome, Ok(1), "{scheme}");
+            assert!(took <= CONNECT / 2 + 2 * SECOND, "{scheme} {took:?}");
+        }
+        farm.release.notify_waiters();
+        for one in held {
+            assert_eq!(one.await.unwrap(), Ok(0), "{scheme}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_addresses_are_left_out_a_crowd_connects_to_each_one_after_another() {
+    for scheme in ["http://", "h2://"] {
+        let (options, farm) = Farm::new(scheme, &[Does::Fail; 2]);
+        let app = proxy(options);
+        posts(&app, 3).await;
+        (0..2).for_each(|index| farm.does(index, Does::Hang));
+        let before = farm.dials();
+        let crowd = [(); 50].map(|()| full::ask(&app));
+        for one in crowd {
+            let late = (Err(StatusCode::GATEWAY_TIMEOUT), CONNECT);
+            assert_eq!(one.await.unwrap(), late, "{scheme}");
+        }
+        // In the time of a request two can try each address, one after another. Over HTTP/2 a third
+        // begins at its end.
+        let dials = farm.dials();
+        let most = if scheme == "h2://" { 3 } else { 2 };
+        let is_few = |index: usize| dials[index] <= before[index] + most;
+        assert!(is_few(0) && is_few(1), "{scheme} {dials:?}");
+        sleep(CONNECT).await;
+        farm.does(0, Does::Serve);
+        for one in [(); 50].map(|()| full::ask(&app)) {
+            assert_eq!(one.await.unwrap().0, Ok(0), "{scheme}");
+        }
+    }
+}

@@ -108,7 +108,8 @@ impl Exclusive {
     }
 
     async fn connect(self: &Arc<Self>, place: Place) -> Result<super::Lease, Failure> {
-        let connection = self.target.open(Connection::new(&self.target)).await?;
+        let opening = Connection::new(&self.target);
+        let connection = self.target.open(place.turn.race(), opening).await?;
         Ok(Lease::leased(connection, place, self, false))
     }
 

@@ -24,6 +24,9 @@ use crate::config::after;
 /// it waits for a place, at all that are full at once. After a part of its time it asks the others
 /// again, with those that are left out, and goes on to wait meanwhile.
 ///
+/// It takes one place. While a connection is opened in a place that has become free, it waits at no
+/// other address. If that connection cannot be opened, it asks the others again.
+///
 /// If no address is full, and one refuses connections because its application starts, it asks them
 /// again after a pause.
 ///
@@ -108,24 +111,41 @@ impl<'a> Search<'a> {
     /// Asks each address that can be chosen. The last of them are asked while it waits for a place;
     /// the others before, because connections are cut to make room for a request that waits.
     async fn ask_each(&mut self) -> ControlFlow<Lease> {
-        while let Some(turn) = self.choose() {
+        while !self.has_place()
+            && let Some(mut turn) = self.choose()
+        {
             let index = turn.index();
+            let race = (!self.wanted.without_last).then(|| turn.begin_race());
             let mut asking = pin!(self.ask(turn));
             let asked = poll_fn(|cx| {
-                if !self.wanted.without_last
-                    && let Poll::Ready(ControlFlow::Break(lease)) = self.poll_place(cx)
+                if let Some(race) = &race
+                    && let Poll::Ready(place) = self.poll_overtaken(cx)
                 {
-                    return Poll::Ready(Ok(Asked::Leased(lease)));
+                    race.lose();
+                    return Poll::Ready(Err(place));
                 }
-                asking.as_mut().poll(cx)
+                asking.as_mut().poll(cx).map(Ok)
             });
             match asked.await {
-                Ok(Asked::Leased(lease)) => return ControlFlow::Break(lease),
-                Ok(Asked::Full(waiting)) => self.waiting.push((index, waiting)),
-                Err(failure) => self.note(failure),
+                Ok(Ok(Asked::Leased(lease))) | Err(Some(lease)) => {
+                    return ControlFlow::Break(lease);
+                }
+                Ok(Ok(Asked::Full(waiting))) => self.waiting.push((index, waiting)),
+                Ok(Err(failure)) => self.note(failure),
+                Err(None) => self.wanted.asked.retain(|asked| *asked != index),
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Completes with a connection at one of the addresses that are full, or once the request has a
+    /// place there.
+    fn poll_overtaken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Lease>> {
+        match self.poll_place(cx) {
+            Poll::Ready(ControlFlow::Break(lease)) => Poll::Ready(Some(lease)),
+            _ if self.has_place() => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
     }
 
     /// Chooses the next address to ask.
@@ -164,7 +184,9 @@ impl<'a> Search<'a> {
         let part = self.pool.limit();
         let placed = timeout(part, poll_fn(|cx| self.poll_place(cx))).await;
         placed.unwrap_or_else(|_| {
-            self.wanted.asked = self.waiting.iter().map(|(index, _)| *index).collect();
+            if !self.has_place() {
+                self.wanted.asked = self.waiting.iter().map(|(index, _)| *index).collect();
+            }
             ControlFlow::Continue(())
         })
     }
@@ -174,6 +196,10 @@ impl<'a> Search<'a> {
         let mut index = 0;
         while let Some((_, waiting)) = self.waiting.get_mut(index) {
             match waiting.poll(cx) {
+                Poll::Pending if self.has_place() => {
+                    self.settle(index);
+                    break;
+                }
                 Poll::Pending => index += 1,
                 Poll::Ready(Ok(lease)) => return Poll::Ready(ControlFlow::Break(lease)),
                 Poll::Ready(Err(failure)) => {
@@ -188,6 +214,22 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Returns whether a place has become free for the request, and only its connection is missing.
+    ///
+    /// A connection of HTTP/2 that is being opened is for all that wait, and no place.
+    fn has_place(&self) -> bool {
+        !self.pool.proxy.is_http2() && self.waiting.iter().any(|(_, one)| one.connects())
+    }
+
+    /// Keeps to the address where the request has a place. The others can be asked again.
+    fn settle(&mut self, index: usize) {
+        let place = self.waiting.swap_remove(index);
+        for (index, _) in self.waiting.drain(..) {
+            self.wanted.asked.retain(|asked| *asked != index);
+        }
+        self.waiting.push(place);
+    }
+
     fn note(&mut self, failure: Failure) {
         self.was_refused |= matches!(failure, Failure::Refused(_));
         self.failure = failure;
@@ -197,7 +239,7 @@ impl<'a> Search<'a> {
     fn failure(self) -> Failure {
         match self.waiting.is_empty() {
             true => self.failure,
-            false if self.waiting.iter().any(|(_, one)| one.has_place()) => Failure::ConnectTimeout,
+            false if self.waiting.iter().any(|(_, one)| one.connects()) => Failure::ConnectTimeout,
             false => Failure::Busy,
         }
     }

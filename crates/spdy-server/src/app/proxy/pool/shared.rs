@@ -202,7 +202,7 @@ impl Shared {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             let making = Connection::new(&pool.target, seat);
-            let made = pool.target.open(making).await;
+            let made = pool.target.open(None, making).await;
             let outcome = made.map(|connection| pool.add(connection));
             ending.send_replace(Some(outcome));
         });

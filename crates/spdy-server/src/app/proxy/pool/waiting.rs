@@ -51,7 +51,8 @@ impl Waiting {
         self.leasing.as_mut().poll(cx)
     }
 
-    pub(super) fn has_place(&self) -> bool {
+    /// Returns whether only the connection is missing.
+    pub(super) fn connects(&self) -> bool {
         self.placed.0.load(Ordering::Relaxed)
     }
 }
