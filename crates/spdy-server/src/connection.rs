@@ -33,7 +33,7 @@ use crate::{
     info::Client,
     keep::{Ending, Kept},
     metrics::Open,
-    observe::{Observed, Watch},
+    observe::{Called, Observed, Watch},
     request_id::Identified,
     rest::{Over, Rest},
     shutdown::Lifeline,
@@ -135,6 +135,7 @@ pin_project! {
         #[pin]
         pub(crate) connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
         pub(crate) rest: Rest,
+        pub(crate) watch: Option<Arc<Watch>>,
     }
 }
 
@@ -145,7 +146,11 @@ where
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
         loop {
-            if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
+            let polled = this.connection.as_mut().poll(cx);
+            if let Some(watch) = this.watch {
+                watch.settle(this.rest.is_flushed());
+            }
+            if let Poll::Ready(end) = polled {
                 return Poll::Ready(end.map_err(Into::into));
             }
             match ready!(this.rest.poll_over(cx)) {
@@ -278,7 +283,7 @@ pub(crate) type SpdyApp = Identified<Observed<App>>;
 
 /// The application as hyper calls it.
 pub(crate) type HyperApp =
-    TowerToHyperService<Kept<Identified<Observed<Discard<BodyTimeout<App>>>>>>;
+    Called<TowerToHyperService<Kept<Identified<Observed<Discard<BodyTimeout<App>>>>>>>;
 
 /// The application as a connection of any protocol calls it. Every request carries the
 /// `ConnectionInfo` of the connection and has an unambiguous host. No response has a false

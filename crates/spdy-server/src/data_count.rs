@@ -1,5 +1,7 @@
 //! Counts the bytes of HTTP/2 responses on their way to the client, and finds what tells the client
-//! of a fault.
+//! of a fault, or that a request was refused.
+
+use std::mem;
 
 /// Finds the payload of the DATA frames among the bytes that a server writes. Everything else, such
 /// as the replies to PINGs, says nothing of whether the client reads a response.
@@ -21,12 +23,23 @@ pub(crate) struct DataCount {
 /// What a server tells its client of a fault, with a code of RFC 9113, section 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Reset { stream: u32, code: u32 },
-    GoAway { code: u32 },
+    Reset {
+        stream: u32,
+        code: u32,
+    },
+    GoAway {
+        code: u32,
+    },
+    /// A stream ends with a block of one field, which can be the head that h2 sends for a request
+    /// whose fields are too long. Others that look like it are trailers.
+    OneField {
+        stream: u32,
+    },
 }
 
 impl Fault {
     pub(crate) const PROTOCOL_ERROR: u32 = 1;
+    pub(crate) const REFUSED_STREAM: u32 = 7;
 }
 
 impl DataCount {
@@ -48,17 +61,17 @@ impl DataCount {
                 let (payload, rest) = bytes.split_at(of_payload);
                 bytes = rest;
                 self.left -= of_payload;
-                match self.head[TYPE] {
-                    DATA => data += of_payload as u64,
-                    RST_STREAM | GO_AWAY => self.keep(payload),
+                match (self.head[TYPE], self.head[FLAGS] & WHOLE) {
+                    (DATA, _) => data += of_payload as u64,
+                    (RST_STREAM | GO_AWAY, _) | (HEADERS, WHOLE) => self.keep(payload),
                     _ => {}
                 }
             }
             if self.passed == HEAD && self.left == 0 {
                 self.passed = 0;
-                if self.kept > 0 {
-                    self.kept = 0;
-                    tell(self.fault());
+                let kept = mem::take(&mut self.kept);
+                if let Some(fault) = (kept > 0).then(|| self.fault(kept)).flatten() {
+                    tell(fault);
                 }
             }
         }
@@ -71,32 +84,65 @@ impl DataCount {
         self.kept += kept;
     }
 
-    fn fault(&self) -> Fault {
-        let [a, b, c, d, e, f, g, h] = self.told;
-        if self.head[TYPE] == RST_STREAM {
-            let [.., i, j, k, l] = self.head;
-            Fault::Reset {
-                stream: u32::from_be_bytes([i, j, k, l]),
+    fn fault(&self, kept: usize) -> Option<Fault> {
+        let [a, b, c, d, e, f, g, h, ..] = self.told;
+        let [_, _, _, of_type, _, i, j, k, l] = self.head;
+        let stream = u32::from_be_bytes([i, j, k, l]);
+        match of_type {
+            RST_STREAM => Some(Fault::Reset {
+                stream,
                 code: u32::from_be_bytes([a, b, c, d]),
-            }
-        } else {
+            }),
             // The last stream comes first.
-            Fault::GoAway {
+            GO_AWAY => Some(Fault::GoAway {
                 code: u32::from_be_bytes([e, f, g, h]),
-            }
+            }),
+            _ => is_one_field(&self.told[..kept]).then_some(Fault::OneField { stream }),
         }
     }
 }
 
-/// The length of the head of a frame, the place of the type in it, and types.
+/// Returns whether a header block (RFC 7541, section 6) has one field, which is `:status` with a
+/// value of its own, or one of the table. Blocks of hyper's responses have `date`, too. A block
+/// that is longer than what is kept has more.
+fn is_one_field(mut block: &[u8]) -> bool {
+    while let [first, rest @ ..] = block
+        && first & 0b1110_0000 == TABLE_SIZE
+    {
+        let goes_on = rest.iter().take_while(|byte| **byte >= 128).count();
+        let length = if *first == TABLE_SIZE | 31 {
+            goes_on + 1
+        } else {
+            0
+        };
+        block = rest.get(length..).unwrap_or_default();
+    }
+    match block {
+        [indexed] => *indexed >= 128,
+        [STATUS, length, value @ ..] => usize::from(length & 127) == value.len(),
+        _ => false,
+    }
+}
+
+/// The length of the head of a frame, the places of the type and the flags in it, and types.
 const HEAD: usize = 9;
 const TYPE: usize = 3;
+const FLAGS: usize = 4;
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GO_AWAY: u8 = 7;
 
-/// The longest beginning of a payload that has the code.
-const TOLD: usize = 8;
+/// The flags of HEADERS that end the block and the stream.
+const WHOLE: u8 = 5;
+
+/// The beginnings of an update of the table's size, and of `:status` with a value that is added to
+/// the table.
+const TABLE_SIZE: u8 = 0b0010_0000;
+const STATUS: u8 = 0b0100_1000;
+
+/// The longest beginning of a payload that has the code, or is a block of one field.
+const TOLD: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +196,43 @@ mod tests {
                 _ = count.pass(bytes, |fault| told.push(fault));
             }
             assert_eq!(told, expected, "in pieces of {length}");
+        }
+    }
+
+    #[test]
+    fn a_head_of_one_field_is_found_however_the_bytes_are_cut() {
+        let block = |flags: u8, block: &[u8]| {
+            let mut bytes = frame(HEADERS, 0);
+            (bytes[2], bytes[FLAGS]) = (block.len() as u8, flags);
+            [&bytes, block].concat()
+        };
+        let literal = b"\x48\x83\x69\x99\x1f";
+        for (bytes, is_one) in [
+            (block(WHOLE, literal), true),
+            (block(WHOLE, b"\xbe"), true),
+            (block(WHOLE, b"\x20\x48\x83\x69\x99\x1f"), true),
+            (
+                block(WHOLE, b"\x20\x3f\xe1\xff\x03\x48\x83\x69\x99\x1f"),
+                true,
+            ),
+            // The body, trailers, or more of the head come after it.
+            (block(WHOLE - 1, literal), false),
+            (block(WHOLE - 4, literal), false),
+            (block(WHOLE, b"\x89\xbe"), false),
+            (block(WHOLE, b"\x48\x83\x69\x99\x1f\xbe"), false),
+            (block(WHOLE, b"\x20"), false),
+            (block(WHOLE, b"\x3f\xff"), false),
+            (block(WHOLE, &[0xbe; 40]), false),
+            (block(WHOLE, b""), false),
+        ] {
+            for length in 1..=bytes.len() {
+                let (mut count, mut told) = (DataCount::default(), Vec::new());
+                for piece in bytes.chunks(length) {
+                    _ = count.pass(piece, |fault| told.push(fault));
+                }
+                let expected = is_one.then_some(Fault::OneField { stream: 1 });
+                assert_eq!(told, Vec::from_iter(expected), "{bytes:?} by {length}");
+            }
         }
     }
 }

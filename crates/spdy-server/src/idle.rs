@@ -56,7 +56,7 @@ pub(crate) struct Idle<IO> {
 struct Sent {
     frames: DataCount,
     outflow: Arc<Outflow>,
-    /// Records resets and GOAWAY.
+    /// Records resets, GOAWAY and the streams that the client opens.
     watch: Option<Arc<Watch>>,
 }
 
@@ -100,8 +100,8 @@ impl<IO> Idle<IO> {
         self.owed.as_ref().is_some_and(Owed::is_timed_by_handler)
     }
 
-    /// Reports to `outflow` what the transport takes of an HTTP/2 server, and resets and
-    /// GOAWAYs to `watch`.
+    /// Reports to `outflow` what the transport takes of an HTTP/2 server, and to `watch` what is
+    /// read, resets and GOAWAYs.
     pub(crate) fn telling(mut self, outflow: Arc<Outflow>, watch: Option<Arc<Watch>>) -> Self {
         self.sent = Some(Sent {
             frames: DataCount::default(),
@@ -128,6 +128,10 @@ impl<IO> Idle<IO> {
         }
         let outcome = self.watch_write(cx, outcome);
         self.watch(cx, outcome)
+    }
+
+    fn http2_watch(&self) -> Option<&Watch> {
+        self.sent.as_ref()?.watch.as_deref()
     }
 
     fn set_unflushed(&self, is_unflushed: bool) {
@@ -214,7 +218,14 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Idle<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(watch) = self.http2_watch() {
+            watch.reads_on();
+        }
+        let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Some(watch) = self.http2_watch() {
+            watch.read(&buf.filled()[before..]);
+        }
         self.reading = outcome.is_pending();
         self.watch(cx, outcome)
     }

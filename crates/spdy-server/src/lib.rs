@@ -77,10 +77,9 @@
 //!   for a client that prefers it.
 //! - *Malformed requests* never reach the application. They are logged, with the mark `refused`,
 //!   and counted. Over HTTP/1.1 the line has only the status, because the request could not be
-//!   parsed. Over HTTP/2 it has only the stream, and 400 stands for the reset that the client has
-//!   received. A request whose body contradicts its `content-length` is reset, too, and has a line
-//!   of its own besides. h2 answers a request with too many fields and no body with 431, without
-//!   notice, so it is neither logged nor counted.
+//!   parsed. Over HTTP/2 it has the status and the stream: 431 if its fields are too long, and 400
+//!   for the reset of any other. A request whose body contradicts its `content-length` is reset,
+//!   too, but the application has seen its head. So it has the line of other requests.
 //! - *The reverse proxy* is [`app::proxy`]. Its application can have several addresses:
 //!   [`app::Proxy::also`].
 //! - *The directory* is [`app::directory`]. No request leads out of it. It caches small files and
@@ -142,6 +141,7 @@ mod listener;
 mod metrics;
 mod negotiate;
 mod observe;
+mod opened;
 mod pass;
 mod proxy_protocol;
 #[cfg_attr(not(feature = "metrics"), allow(dead_code))]

@@ -168,11 +168,10 @@ impl Metrics {
                 requests_cut: requests_cut.get_or_create_owned(&[label]),
                 requests_open: requests_open.get_or_create_owned(&[label]),
                 malformed: REFUSALS.map(|status| match (protocol, status) {
-                    // h2 resets malformed requests, which counts as this.
-                    (Protocol::Spdy(_) | Protocol::Http1, _) | (Protocol::Http2, "400") => {
-                        malformed.get_or_create_owned(&[label, ("status", status)])
-                    }
-                    (Protocol::Http2, _) => Counter::default(),
+                    // h2 resets those whose target is too long, like others.
+                    (Protocol::Http2, "414") => Counter::default(),
+                    // A reset of h2 counts as 400.
+                    _ => malformed.get_or_create_owned(&[label, ("status", status)]),
                 }),
                 received: received.get_or_create_owned(&[label]),
                 sent: sent.get_or_create_owned(&[label]),

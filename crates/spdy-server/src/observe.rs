@@ -5,8 +5,10 @@
 //! handed over whole, or given up. Behind the reverse proxy, a request that has switched to another
 //! protocol is over when its last byte has passed.
 
+mod called;
 #[cfg(feature = "proxy")]
 mod passed;
+mod refusals;
 
 use std::{
     convert::Infallible,
@@ -35,8 +37,10 @@ use pin_project_lite::pin_project;
 use spdy_tower::{BodyError, Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
 use tower_service::Service;
 
+pub(crate) use self::called::Called;
 #[cfg(feature = "proxy")]
 pub(crate) use self::passed::Passed;
+use self::refusals::{Refusal, Refusals};
 use crate::{
     access_log::{Entry, Log},
     data_count::Fault,
@@ -66,6 +70,7 @@ impl Observers {
         Some(Arc::new(Watch {
             observers,
             connection,
+            refusals: Mutex::default(),
         }))
     }
 
@@ -84,10 +89,12 @@ impl Observers {
 pub(crate) struct Watch {
     observers: Observers,
     connection: ConnectionInfo,
+    /// Of an HTTP/2 connection. Only the task of the connection uses it.
+    refusals: Mutex<Refusals>,
 }
 
 impl Watch {
-    /// Records a request that hyper answered because it could not parse it. Its head is unknown.
+    /// Records a request that hyper or h2 answered, without the application. Its head is unknown.
     pub(crate) fn refused(&self, status: StatusCode, stream: Option<u32>) {
         let connection = self.connection;
         if let Some(metrics) = &self.observers.metrics {
@@ -110,19 +117,55 @@ impl Watch {
         }
     }
 
-    /// Records what an HTTP/2 connection tells its client. A reset with PROTOCOL_ERROR is that of a
-    /// malformed request: hyper does not learn of it.
+    /// Records what an HTTP/2 connection tells its client.
     pub(crate) fn told(&self, fault: Fault) {
         if let Some(metrics) = &self.observers.metrics {
             metrics.told(fault);
         }
-        if let Fault::Reset {
-            stream,
-            code: Fault::PROTOCOL_ERROR,
-        } = fault
-        {
-            self.refused(StatusCode::BAD_REQUEST, Some(stream));
+        let (stream, status) = match fault {
+            Fault::Reset { stream, code } => match code {
+                Fault::PROTOCOL_ERROR => (stream, Some(StatusCode::BAD_REQUEST)),
+                Fault::REFUSED_STREAM => (stream, None),
+                _ => return,
+            },
+            Fault::OneField { stream } => {
+                (stream, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+            }
+            Fault::GoAway { .. } => return,
+        };
+        self.refusals().sign(Refusal { stream, status });
+    }
+
+    /// Notes that the reader of an HTTP/2 connection asks for more bytes.
+    pub(crate) fn reads_on(&self) {
+        self.refusals().reads_on();
+    }
+
+    /// Notes what the reader of an HTTP/2 connection has got.
+    pub(crate) fn read(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.refusals().read(bytes);
         }
+    }
+
+    /// Notes that hyper has a request of an HTTP/2 connection.
+    fn called(&self) {
+        self.refusals().called();
+    }
+
+    /// Records the requests of an HTTP/2 connection that were refused, once the application has got
+    /// all that have arrived.
+    pub(crate) fn settle(&self, is_flushed: bool) {
+        let refused = self.refusals().settle(is_flushed);
+        for Refusal { stream, status } in refused {
+            if let Some(status) = status {
+                self.refused(status, Some(stream));
+            }
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn malformed(&self, request: &MalformedRequest<'_>) {
@@ -366,6 +409,7 @@ impl Drop for Exchange {
         let Watch {
             observers,
             connection,
+            ..
         } = &*self.watch;
         if let Some(metrics) = &observers.metrics {
             metrics.measured(connection, &self.method, measured);
@@ -423,7 +467,7 @@ struct Reception {
     /// Whether it broke off, and no status tells of it.
     is_cut: AtomicBool,
     /// The status that a SPDY client receives instead of the response of the application, if that
-    /// response has not begun.
+    /// response has not begun. For a client of HTTP/2 it stands for a reset.
     ///
     /// It is locked while the body is polled, which is one of ours and runs no code of the
     /// application. A body that fails ends its exchange, perhaps on another thread, before the
@@ -442,8 +486,13 @@ impl Reception {
     }
 }
 
-/// Returns the status with which spdy-tower answers a request whose body has failed in this way.
+/// Returns the status with which spdy-tower answers a request whose body has failed in this way, or
+/// the one that stands for the reset with which h2 does.
 fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    if let Some(error) = error.source().and_then(|it| it.downcast_ref::<h2::Error>()) {
+        let is_malformed = error.is_library() && error.is_reset();
+        return is_malformed.then_some(StatusCode::BAD_REQUEST);
+    }
     match error.downcast_ref()? {
         BodyError::TimedOut => Some(StatusCode::REQUEST_TIMEOUT),
         BodyError::Length { .. } | BodyError::Trailers => Some(StatusCode::BAD_REQUEST),

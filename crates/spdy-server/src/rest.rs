@@ -129,6 +129,11 @@ impl Rest {
         self.owed.is_lingering()
     }
 
+    /// Returns whether the transport has passed on everything that it was given.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.answers.outflow().is_flushed()
+    }
+
     fn begin_to_finish(&mut self) {
         self.go_on_to_finish(0, self.answers.are_sent());
     }

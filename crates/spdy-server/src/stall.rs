@@ -69,7 +69,7 @@ impl Outflow {
         self.is_unflushed.store(is_unflushed, Ordering::Relaxed);
     }
 
-    fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         !self.is_unflushed.load(Ordering::Relaxed)
     }
 }

@@ -460,7 +460,7 @@ async fn malformed_http_2_is_counted_and_logged() {
 }
 
 #[tokio::test]
-async fn a_body_over_http_2_that_contradicts_its_length_has_two_lines() {
+async fn a_body_over_http_2_that_contradicts_its_length_has_the_line_of_its_request() {
     let server = Observed::start("contradicts-http2", Version::V3_1).await;
     let before = server.scrape().await;
     let mut io = server.connect().await;
@@ -473,19 +473,96 @@ async fn a_body_over_http_2_that_contradicts_its_length_has_two_lines() {
     io.write_all(&[&preface[..], &settings, &head, &data].concat())
         .await
         .unwrap();
-    let names = [(
-        "malformed_requests_total{protocol=\"h2\",status=\"400\"}",
-        1,
-    )];
+    let names = [
+        (
+            "malformed_requests_total{protocol=\"h2\",status=\"400\"}",
+            0,
+        ),
+        ("requests_total{protocol=\"h2\",status=\"4xx\"}", 1),
+        ("http2_resets_sent_total{code=\"PROTOCOL_ERROR\"}", 1),
+    ];
+    server.grows(&before, &names).await;
+    // Once this one has its line, the other one has all that it gets.
+    let whole = http2_frame(1, 5, 3, &[0x82, 0x86, 0x84, 0x41, 1, b'a']);
+    io.write_all(&whole).await.unwrap();
+    let names = [("requests_total{protocol=\"h2\",status=\"2xx\"}", 1)];
     server.grows(&before, &names).await;
     let lines = server.log(2).await;
     assert_eq!(lines.len(), 2, "{lines:#?}");
-    for part in [
-        "\"- - HTTP/1.1\" 400 0 \"-\" \"-\" HTTP/2 1 ",
-        "POST /body ",
-    ] {
-        let found = lines.iter().filter(|line| line.contains(part));
-        assert_eq!(found.count(), 1, "{part} in {lines:#?}");
+    assert!(
+        lines[0].contains("\"POST /body HTTP/1.1\" 400 ") && lines[0].ends_with(" -"),
+        "{lines:#?}"
+    );
+    assert!(lines[1].contains("\"GET / HTTP/1.1\" 200 "), "{lines:#?}");
+}
+
+/// Requests with and without a body. Others are answered beside them, and some are reset.
+#[tokio::test]
+async fn fields_that_are_too_long_over_http_2_are_counted_and_logged() {
+    let server = Observed::start("long-http2", Version::V3_1).await;
+    let before = server.scrape().await;
+    let mut io = server.connect().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = http2_frame(4, 0, 0, &[]);
+    io.write_all(&[&preface[..], &settings].concat())
+        .await
+        .unwrap();
+    // `:method: GET`, `:scheme: http`, `:path: /` and a host.
+    let head = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    // A name of 60 bytes is added to the table, and then repeated. Each counts 92 bytes.
+    let name = [&[0x40, 60][..], &[b'x'; 60], &[0]].concat();
+    let large = |stream: u8, ends: u8| {
+        let block = [&head[..], &name, &[0xbe; 1500]].concat();
+        let [high, low] = u16::try_from(block.len()).unwrap().to_be_bytes();
+        [&[0, high, low, 1, 4 | ends, 0, 0, 0, stream], &block[..]].concat()
+    };
+    let whole = |stream| http2_frame(1, 5, stream, &head);
+    let malformed = |stream| http2_frame(1, 5, stream, &head[1..]);
+    let requests = [
+        large(1, 1),
+        whole(3),
+        large(5, 0),
+        malformed(7),
+        large(9, 1),
+        whole(11),
+    ];
+    io.write_all(&requests.concat()).await.unwrap();
+    let names = [
+        (
+            "malformed_requests_total{protocol=\"h2\",status=\"431\"}",
+            3,
+        ),
+        (
+            "malformed_requests_total{protocol=\"h2\",status=\"400\"}",
+            1,
+        ),
+        ("requests_total{protocol=\"h2\",status=\"4xx\"}", 4),
+        ("requests_total{protocol=\"h2\",status=\"2xx\"}", 2),
+    ];
+    server.grows(&before, &names).await;
+    // The reset of a request whose body was still to come has no line of its own.
+    io.write_all(&[large(13, 1), whole(15)].concat())
+        .await
+        .unwrap();
+    let names = [
+        (
+            "malformed_requests_total{protocol=\"h2\",status=\"431\"}",
+            4,
+        ),
+        ("http2_resets_sent_total{code=\"PROTOCOL_ERROR\"}", 2),
+        ("requests_total{protocol=\"h2\",status=\"2xx\"}", 3),
+    ];
+    server.grows(&before, &names).await;
+    let lines = server.log(8).await;
+    assert_eq!(lines.len(), 8, "{lines:#?}");
+    for (status, streams) in [("431", &[1, 5, 9, 13][..]), ("400", &[7])] {
+        for stream in streams {
+            let line = format!(
+                "\"- - HTTP/1.1\" {status} 0 \"-\" \"-\" HTTP/2 {stream} 0.000000 0 refused"
+            );
+            let found = lines.iter().filter(|it| it.ends_with(&line)).count();
+            assert_eq!(found, 1, "{line} in {lines:#?}");
+        }
     }
 }
 

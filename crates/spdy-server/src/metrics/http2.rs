@@ -34,6 +34,7 @@ impl Faults {
         let (counters, code) = match fault {
             Fault::Reset { code, .. } => (&self.resets, code),
             Fault::GoAway { code } => (&self.go_aways, code),
+            Fault::OneField { .. } => return,
         };
         counters[(code as usize).min(CODES.len() - 1)].inc();
     }

@@ -26,7 +26,7 @@ use crate::{
     keep::{Ending, Keeping, Kept},
     linger::{Linger, Owed},
     negotiate::Protocol,
-    observe::{Observed, Watch},
+    observe::{Called, Observed, Watch},
     proxy_protocol::Said,
     request_id::Identified,
     rest::Rest,
@@ -125,9 +125,13 @@ impl Service {
                     answers: Some(answers),
                     ..app
                 };
-                let connection =
-                    builder.serve_connection(TokioIo::new(io), self.timed(app, watch, None));
-                Box::pin(connection::Http2 { connection, rest })
+                let connection = builder
+                    .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), None));
+                Box::pin(connection::Http2 {
+                    connection,
+                    rest,
+                    watch,
+                })
             }
             Protocol::Http1 => {
                 let owed = Owed::default();
@@ -164,10 +168,12 @@ impl Service {
         watch: Option<Arc<Watch>>,
         kept: Option<(Owed, Keeping)>,
     ) -> HyperApp {
+        let called = watch.clone().filter(|_| kept.is_none());
         let (owed, keeping) = kept.unzip();
         let timed = BodyTimeout::new(app, self.timeouts.body);
         let observed = Observed::new(Discard::new(timed, owed), watch);
         let identified = Identified::new(observed, self.ids.clone());
-        TowerToHyperService::new(Kept::new(identified, keeping))
+        let service = TowerToHyperService::new(Kept::new(identified, keeping));
+        Called::new(service, called)
     }
 }
