@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use axum::body::Body;
+use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
@@ -39,7 +39,6 @@ struct Source {
     is_begun: bool,
     /// The frames that come before the rest of the body.
     ahead: VecDeque<Frame<Bytes>>,
-    /// The frames that have been sent, as long as all of them are kept.
     sent: Sent,
     /// The attempt that has the body.
     turn: usize,
@@ -87,7 +86,7 @@ struct Spent {
     _rest: Option<Rest>,
     _error: Option<axum::Error>,
     _sender: Option<Waker>,
-    _sent: VecDeque<Frame<Bytes>>,
+    _sent: Sent,
 }
 
 impl Loan {
@@ -415,9 +414,10 @@ impl Source {
         if self.sent.is_incomplete || self.failure.is_some() {
             return None;
         }
-        let Sent { mut frames, .. } = mem::take(&mut self.sent);
-        frames.append(&mut self.ahead);
-        self.ahead = frames;
+        let sent = mem::take(&mut self.sent);
+        let mut ahead: VecDeque<_> = sent.into_frames().collect();
+        ahead.append(&mut self.ahead);
+        self.ahead = ahead;
         self.is_begun = false;
         self.turn += 1;
         Some(self.turn)
@@ -437,12 +437,13 @@ impl Source {
     }
 }
 
-/// The frames of a body that have been sent, as long as they are few bytes. They are kept because
-/// the application can report that it has not processed the request.
+/// The part of a body that has been sent, as long as it is few bytes. It is kept because the
+/// application can report that it has not processed the request.
 #[derive(Debug, Default)]
 struct Sent {
-    frames: VecDeque<Frame<Bytes>>,
-    bytes: usize,
+    /// The payload of all frames together: a client chooses how many they are.
+    data: Vec<u8>,
+    trailers: Option<HeaderMap>,
     is_incomplete: bool,
 }
 
@@ -450,25 +451,33 @@ impl Sent {
     /// Keeps a copy of a frame, because a piece might be a slice of a much larger buffer. Returns
     /// what is kept no longer.
     #[must_use]
-    fn keep(&mut self, frame: &Frame<Bytes>) -> VecDeque<Frame<Bytes>> {
-        if self.is_incomplete {
-            return VecDeque::new();
-        }
-        self.bytes += frame.data_ref().map_or(0, Bytes::len);
-        if self.bytes > REPEATED {
+    fn keep(&mut self, frame: &Frame<Bytes>) -> Self {
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        if self.is_incomplete || self.data.len() + data.len() > REPEATED {
             return self.forget();
         }
-        let data = frame.data_ref().map(|data| Bytes::copy_from_slice(data));
-        let trailers = || frame.trailers_ref().cloned().map(Frame::trailers);
-        self.frames.extend(data.map(Frame::data).or_else(trailers));
-        VecDeque::new()
+        self.data.extend_from_slice(data);
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        Self::default()
     }
 
     /// Keeps nothing from now on. Returns what was kept.
     #[must_use]
-    fn forget(&mut self) -> VecDeque<Frame<Bytes>> {
-        self.is_incomplete = true;
-        mem::take(&mut self.frames)
+    fn forget(&mut self) -> Self {
+        let nothing = Self {
+            is_incomplete: true,
+            ..Self::default()
+        };
+        mem::replace(self, nothing)
+    }
+
+    /// Returns the frames to send again.
+    fn into_frames(self) -> impl Iterator<Item = Frame<Bytes>> {
+        let data = (!self.data.is_empty()).then(|| Frame::data(self.data.into()));
+        data.into_iter()
+            .chain(self.trailers.into_iter().map(Frame::trailers))
     }
 }
 
@@ -503,6 +512,8 @@ mod tests {
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
     };
+
+    use axum::http::header::ETAG;
 
     use super::{super::Progress, *};
 
@@ -599,5 +610,57 @@ mod tests {
         std::panic::catch_unwind(polled).unwrap_err();
         assert_eq!(next(&mut upload), Poll::Pending);
         assert!(progress.again().is_none());
+    }
+
+    /// A body of pieces of one byte, and trailers.
+    struct Crumbs(usize);
+
+    impl http_body::Body for Crumbs {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(left) = self.0.checked_sub(1) else {
+                return Poll::Ready(None);
+            };
+            self.0 = left;
+            Poll::Ready(Some(Ok(match left {
+                0 => Frame::trailers(HeaderMap::from_iter([(ETAG, "x".parse().unwrap())])),
+                _ => Frame::data(Bytes::from(vec![left as u8])),
+            })))
+        }
+    }
+
+    /// Returns the length of the body, the number of its pieces, and whether trailers follow.
+    fn read(upload: &mut Upload) -> (usize, usize, bool) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut length, mut pieces) = (0, 0);
+        loop {
+            match http_body::Body::poll_frame(Pin::new(upload), &mut cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => (length, pieces) = (length + data.data.len(), pieces + 1),
+                    Err(_) => return (length, pieces, true),
+                },
+                Poll::Ready(None) => return (length, pieces, false),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_to_be_sent_again_is_bytes_and_not_as_many_pieces_as_the_client_likes() {
+        let mut first = Upload::new(Body::new(Crumbs(REPEATED + 1)), None);
+        assert_eq!(read(&mut first), (REPEATED, REPEATED, true));
+        let progress = first.progress();
+        for _ in 0..2 {
+            let mut again = progress.again().unwrap();
+            assert_eq!(read(&mut again), (REPEATED, 1, true));
+        }
+        let mut longer = Upload::new(Body::new(Crumbs(REPEATED + 2)), None);
+        assert_eq!(read(&mut longer), (REPEATED + 1, REPEATED + 1, true));
+        assert!(longer.progress().again().is_none());
     }
 }
