@@ -201,9 +201,16 @@ async fn bytes_that_the_transport_holds_do_not_delay_an_end_at_once() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_the_transport_holds_are_not_waited_for_for_ever_without_a_limit_for_writes() {
     let version = Version::V3_1;
-    for (trickle, seconds) in [(Some(Duration::from_secs(100)), 100), (None, 300)] {
+    let (hours, hundred) = (Duration::from_secs(4 * 3600), Duration::from_secs(100));
+    for (write, trickle, seconds) in [
+        (None, Some(hundred), 100),
+        (None, None, 300),
+        // While the session goes on, a write may take long.
+        (Some(hours), Some(hundred), 100),
+        (Some(hours), None, 300),
+    ] {
         let mut config = Config::default();
-        config.timeouts.write = None;
+        config.timeouts.write = write;
         config.timeouts.trickle = trickle;
         let (_session, driver, _peer) = held_with(version, config).await;
         let start = Instant::now();

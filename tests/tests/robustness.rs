@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
 use spdy_session::{
-    Config, SessionError, Timeout,
+    Config, SessionError, Shutdown, Timeout,
     proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
@@ -320,6 +320,41 @@ fn a_peer_that_takes_byte_by_byte_is_cut_off_in_the_end() {
                 passed += 20;
             }
             assert_eq!(passed, seconds, "{version} {bytes}");
+        }
+    }
+}
+
+/// While a session goes on its configuration may allow its peer any time, and not when it is over.
+#[test]
+fn a_session_that_is_over_has_a_limit_whatever_its_peer_takes() {
+    let hours = Duration::from_secs(4 * 3600);
+    for version in Version::ALL {
+        for (write, bytes) in [(None, 0), (None, 1), (Some(hours), 0), (Some(hours), 1)] {
+            let mut config = Config::default();
+            config.timeouts.write = write;
+            config.timeouts.trickle = None;
+            let mut pair = Pair::with(version, Config::default(), config);
+            let stream = pair.open(request_block(version), OpenOptions::new().fin(true));
+            pair.run();
+            let reply = reply_block(version);
+            pair.server.send_reply(id(stream), reply, false).unwrap();
+            let payload = vec![0; 50_000].into();
+            pair.server.send_data(id(stream), payload, true).unwrap();
+            // The peer pauses, as it may, and then the session is over.
+            pair.transmit(Side::Server, bytes);
+            pair.advance(Duration::from_secs(1000));
+            let now = pair.now();
+            let graceful = Shutdown::Graceful { deadline: None };
+            pair.server.shutdown(now, graceful);
+            pair.transmit(Side::Server, bytes);
+            assert_eq!(pair.server.phase(), Phase::Closing, "{version}");
+            let mut passed = 0;
+            while pair.server.has_output() && passed < 1000 {
+                assert_eq!(pair.transmit(Side::Server, bytes), bytes);
+                pair.advance(Duration::from_secs(20));
+                passed += 20;
+            }
+            assert_eq!(passed, 300, "{version} {write:?} {bytes}");
         }
     }
 }

@@ -12,8 +12,10 @@ use crate::drive::CLOSE;
 ///
 /// It extends [`upgrade::config`]. A peer may leave its output unread for hours, because a user can
 /// stop a terminal for that long, and a command may leave its input unread for as long. Peers may
-/// open and reset streams as fast as connections to a forwarded port come and go. The peer of a
-/// session that has ended has 30 s to read the rest and to close its side.
+/// open and reset streams as fast as connections to a forwarded port come and go.
+///
+/// The peer of a session that is over has 300 s to read the rest, and 30 s to close its side. This
+/// crate itself gives it 30 s for both.
 #[must_use]
 pub fn config() -> Config {
     let mut config = upgrade::config();
@@ -60,3 +62,50 @@ const OFTEN: Rate = Rate {
     burst: 1_000_000,
     per_second: 100_000,
 };
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use bytes::Bytes;
+    use spdy_session::{
+        HeaderBlock, OpenOptions, SessionError, Shutdown, Timeout, Version, client, server,
+    };
+    use tokio::{
+        io::duplex,
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    /// A program may drive a session itself.
+    #[tokio::test(start_paused = true)]
+    async fn the_peer_of_a_session_that_is_over_does_not_have_hours() {
+        let (near, far) = duplex(1000);
+        let (session, mut incoming, driver) = server(near, Version::V3_1, config());
+        let serving = tokio::spawn(driver);
+        let (peer, _, mut driver) = client(far, Version::V3_1, config());
+        // Then it reads nothing more.
+        tokio::spawn(async move {
+            _ = timeout(Duration::from_secs(1), &mut driver).await;
+            pending::<()>().await;
+            drop(driver);
+        });
+        let opening = peer.open(HeaderBlock::new(), OpenOptions::new().fin(true));
+        let _opened = opening.await.unwrap();
+        let (_, reply) = incoming.accept().await.unwrap().split();
+        let mut stdout = reply.send_reply(HeaderBlock::new(), false).unwrap();
+        sleep(Duration::from_secs(2)).await;
+        stdout
+            .send_data(Bytes::from(vec![7; 10_000]), true)
+            .unwrap();
+        sleep(STALLED / 2).await;
+        assert!(!serving.is_finished(), "a terminal may pause");
+        session.shutdown(Shutdown::Graceful { deadline: None });
+        let over = Instant::now();
+        let end = timeout(STALLED, serving).await.expect("it ends").unwrap();
+        let timed_out = matches!(end, Err(SessionError::TimedOut(Timeout::Write)));
+        assert!(timed_out, "{end:?}");
+        assert_eq!(over.elapsed().as_secs(), 300);
+    }
+}

@@ -370,8 +370,9 @@ pub struct Timeouts {
     /// * A transport that has taken this long, little by little, ends the session.
     ///
     /// This time is never shorter than [`blocked`](Self::blocked) or [`write`](Self::write), and
-    /// has no effect on streams and transports if they are `None`. It also limits how long the peer
-    /// of a session that ends keeps it ([`close`](field@Self::close)). Default 300 s.
+    /// has no effect on streams and transports if they are `None`. It also limits, as it is, how
+    /// long the peer of a session that is over keeps it ([`write`](field@Self::write),
+    /// [`close`](field@Self::close)). Default 300 s.
     pub trickle: Option<Duration>,
     /// How long the transport may take no byte while bytes wait to be written. Then the session
     /// ends. Default 30 s.
@@ -382,9 +383,9 @@ pub struct Timeouts {
     ///
     /// A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
     /// violation, waits only for [`linger`](field@Self::linger), unless the transport holds the end
-    /// of a stream that was reported as written. A session that is over does not wait for ever: if
-    /// this is `None`, it waits for [`trickle`](field@Self::trickle), or 300 s if that is `None`
-    /// too.
+    /// of a stream that was reported as written. A session that is over waits no longer than
+    /// [`trickle`](field@Self::trickle), or 300 s if that is `None`, from its end or from the last
+    /// [`Limits::min_progress`] bytes on. So this can be hours, or `None`, for peers that pause.
     pub write: Option<Duration>,
     /// How long a stream with payload or a header block to send may wait while the peer grants no
     /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the

@@ -27,6 +27,8 @@ pub(crate) struct Clock {
     /// When unread bytes began to keep the peer from sending payload.
     unread_since: Option<Instant>,
     drain_deadline: Option<Instant>,
+    /// When the session was over.
+    over_since: Option<Instant>,
     haste: Haste,
 }
 
@@ -57,6 +59,7 @@ impl Clock {
             too_few: 0,
             unread_since: None,
             drain_deadline: None,
+            over_since: None,
             haste: Haste::None,
         }
     }
@@ -155,6 +158,11 @@ impl Clock {
         self.drain_deadline = Some(earlier.min(deadline));
     }
 
+    /// Notes that the session is over.
+    pub(crate) fn note_over(&mut self, now: Instant) {
+        self.over_since.get_or_insert(now);
+    }
+
     /// Notes that the session ends at once, with all its streams.
     pub(crate) fn cut(&mut self) {
         self.haste = Haste::Cut;
@@ -208,6 +216,10 @@ impl Clock {
 
     pub(crate) const fn drain_deadline(&self) -> Option<Instant> {
         self.drain_deadline
+    }
+
+    pub(crate) const fn over_since(&self) -> Option<Instant> {
+        self.over_since
     }
 
     pub(crate) const fn haste(&self) -> Haste {

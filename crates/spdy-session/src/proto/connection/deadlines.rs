@@ -101,18 +101,17 @@ impl Connection {
         }
         let progress = self.clock.write_progress();
         let write = progress.and_then(|since| self.stand_still_until(since));
-        let trickle = self.config.timeouts.trickle(self.write_timeout());
-        let trickle = after(self.clock.write_since(), trickle);
-        [write, trickle].into_iter().flatten().min()
+        let (timeouts, since) = (&self.config.timeouts, self.clock.write_since());
+        let trickle = after(since, timeouts.trickle(timeouts.write));
+        let last = since.and_then(|since| self.last_moment(since));
+        [write, trickle, last].into_iter().flatten().min()
     }
 
-    /// Returns how long the transport may stand still, which has a limit once the session is over.
-    fn write_timeout(&self) -> Option<Duration> {
-        let timeouts = &self.config.timeouts;
-        let is_over = self.phase == Phase::Closing;
-        timeouts
-            .write
-            .or_else(|| is_over.then(|| timeouts.longest()))
+    /// Returns until when the transport of a session that is over may be slow that has not taken
+    /// enough since this moment. A peer that has paused has the whole time from the end on.
+    fn last_moment(&self, since: Instant) -> Option<Instant> {
+        let since = self.clock.over_since().map(|over| since.max(over));
+        after(since, Some(self.config.timeouts.longest()))
     }
 
     /// Returns until when the transport may stand still that does so since this moment.
@@ -126,8 +125,9 @@ impl Connection {
             Haste::None | Haste::Ordered => None,
         };
         let hurried = after(hurried, Some(self.config.timeouts.linger));
-        let until = after(Some(since), self.write_timeout());
-        [until, hurried].into_iter().flatten().min()
+        let until = after(Some(since), self.config.timeouts.write);
+        let last = self.last_moment(since);
+        [until, hurried, last].into_iter().flatten().min()
     }
 
     /// Returns until when the transport has to pass on the last bytes of the session, which it has

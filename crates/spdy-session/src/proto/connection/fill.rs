@@ -48,6 +48,9 @@ impl Connection {
         if !was_waiting && self.output.is_waiting() {
             self.clock.begin_to_write(now);
         }
+        if self.phase == Phase::Closing {
+            self.clock.note_over(now);
+        }
         self.tally.flush();
         self.streams.debug_check();
         self.output.transmit()

@@ -171,9 +171,10 @@ impl Connection {
         let timeouts = &self.config.timeouts;
         let has_output = self.output.is_waiting();
         let mut promises = Promises(now, Vec::new());
-        let write = match timeouts.write {
-            None if self.phase == Phase::Closing => Some(timeouts.longest()),
-            write => write,
+        let longest = timeouts.longest();
+        let write = match self.phase {
+            Phase::Closing => Some(timeouts.write.map_or(longest, |write| write.min(longest))),
+            _ => timeouts.write,
         };
         promises.add("write", has_output, write);
         if self.phase == Phase::Closing {
