@@ -110,9 +110,17 @@ fn add(
         // Other transfer codings concern a single HTTP/1.1 connection.
         return Ok(());
     }
+    if map.len() >= MAX_FIELDS {
+        return Err(Malformed::TooManyFields);
+    }
     map.try_append(name, value)
         .map_err(|_| Malformed::TooManyFields)?;
     Ok(())
+}
+
+/// Returns an empty map with room for this number of received fields.
+pub(super) fn map_for(fields: usize) -> HeaderMap {
+    HeaderMap::with_capacity(fields.min(MAX_FIELDS))
 }
 
 /// Returns an empty block with room for this number of fields.
@@ -202,6 +210,10 @@ pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
         .any(|field| first.get(field.name()).is_some())
 }
 
+/// The most fields of a head or of trailers, whatever the session allows. A map panics that is to
+/// have more than 24,576 names, and an application adds some to those that were received.
+const MAX_FIELDS: usize = 16 * 1024;
+
 /// Separates the values of one field (protocol.md §7.2).
 pub(crate) const VALUE_SEPARATOR: u8 = 0;
 
@@ -217,6 +229,21 @@ const BYTES_OF_A_FIELD: usize = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_number_of_fields_is_more_than_a_map_can_have() {
+        for fields in [0, MAX_FIELDS, 24_577, usize::MAX] {
+            assert!(map_for(fields).is_empty());
+        }
+        for (values, is_allowed) in [(MAX_FIELDS, true), (MAX_FIELDS + 1, false)] {
+            let mut block = HeaderBlock::new();
+            block.append("x", vec!["y"; values].join("\0")).unwrap();
+            let field = block.fields().next().unwrap();
+            let received = receive(&mut map_for(1), field, ConnectionFields::Drop);
+            let expected = is_allowed.then_some(()).ok_or(Malformed::TooManyFields);
+            assert_eq!(received, expected, "{values}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_as_they_are_read() {

@@ -5,7 +5,7 @@ mod recent;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri,
+    HeaderValue, Method, Request, Uri,
     header::HOST,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
@@ -71,7 +71,7 @@ impl Heads {
     fn read_in_full(&self, block: &HeaderBlock) -> Result<Head, Malformed> {
         let mut line = RequestLine::default();
         // Of the five meta headers, only the host becomes a field.
-        let mut headers = HeaderMap::with_capacity(block.len().saturating_sub(4));
+        let mut headers = fields::map_for(block.len().saturating_sub(4));
         for field in block.fields() {
             match Kind::of(self.version, field.name()) {
                 Kind::Meta(meta) => line.set(meta, field)?,

@@ -1,12 +1,13 @@
 //! Reads the head of an HTTP response from the header block of a SYN_REPLY or of a push
 //! (protocol.md §9.3).
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use spdy_frame::{Field, HeaderBlock, Version};
 
 use super::{
     InvalidResponse,
     fields::{self, ConnectionFields},
+    malformed::Malformed,
     names::Meta,
 };
 
@@ -23,7 +24,7 @@ pub(crate) fn read(
         return Err(InvalidResponse::HeadTooLong);
     }
     let (mut status, mut http_version) = (None, None);
-    let mut headers = HeaderMap::with_capacity(block.len());
+    let mut headers = fields::map_for(block.len());
     for field in block.fields() {
         let name = field.name();
         match Meta::find(&Meta::RESPONSE, version, name) {
@@ -31,8 +32,9 @@ pub(crate) fn read(
             Some(_) => http_version = Some(read_version(field)?),
             None if name.starts_with(b":") => {}
             None if is_push && Meta::find(&Meta::PROMISE, version, name).is_some() => {}
-            None => fields::receive(&mut headers, field, ConnectionFields::Drop)
-                .map_err(|_| InvalidResponse::Field)?,
+            None => {
+                fields::receive(&mut headers, field, ConnectionFields::Drop).map_err(unread)?;
+            }
         }
     }
     let mut response = Response::new(());
@@ -40,6 +42,13 @@ pub(crate) fn read(
     *response.version_mut() = http_version.ok_or(InvalidResponse::HttpVersionMissing)?;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+fn unread(why: Malformed) -> InvalidResponse {
+    match why {
+        Malformed::TooManyFields => InvalidResponse::HeadTooLong,
+        _ => InvalidResponse::Field,
+    }
 }
 
 /// Reads a status: three digits, and an optional reason phrase. An interim status is invalid,
