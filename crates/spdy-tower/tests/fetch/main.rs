@@ -11,6 +11,7 @@ mod proof;
 mod proxies;
 mod proxy_tls;
 mod reach;
+mod rest;
 mod retries;
 #[path = "../support/mod.rs"]
 mod support;
