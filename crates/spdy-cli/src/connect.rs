@@ -195,6 +195,7 @@ impl Connector {
             wire: Arc::clone(wire),
             proxies: self.proxies.clone(),
             plain: self.offer.plain,
+            is_spdy_alone: self.offer.is_spdy_alone,
             verbose: self.verbose,
         }
     }

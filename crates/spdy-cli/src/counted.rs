@@ -86,7 +86,7 @@ impl Wire {
     }
 
     /// Begins a connection. Returns its number.
-    fn begin(&self, host: &str, port: u16) -> u64 {
+    pub(crate) fn begin(&self, host: &str, port: u16) -> u64 {
         let mut newest = self.newest();
         let is_other = newest.host != host || newest.port != port;
         *newest = Newest {

@@ -31,7 +31,7 @@ use self::{
 };
 pub(crate) use self::{facts::Format, request::put_fields, upload::contents};
 use crate::{
-    connect::{Connection, Connector},
+    connect::{Connection, Connector, Requests},
     failure::{Again, Exit, Failure, note},
     flags::Get,
     interrupt::{Interrupt, Last, TIMED_OUT},
@@ -133,7 +133,7 @@ impl Work {
                 let outcome = work.fetch(place, &requests, &mut facts);
                 let outcome = match work.limited(outcome).await {
                     Ok(outcome) => outcome,
-                    Err(early) => Err(facts.explain(&early)),
+                    Err(early) => Err(work.explain(place, &requests, &facts, &early)),
                 };
                 work.finish(place, facts, outcome).await
             };
@@ -146,6 +146,13 @@ impl Work {
         exits.extend(fetches.join_all().await);
         connection.end().await;
         exits
+    }
+
+    /// Explains why a request ends early, by what has come from its server.
+    fn explain(&self, place: usize, via: &Requests, facts: &Facts, early: &Failure) -> Failure {
+        let failure = facts.explain(early);
+        let url = &self.urls[place].uri;
+        Failure::new(failure.exit, via.late(url, failure.to_string()))
     }
 
     async fn connect(&self, origin: &Origin) -> Result<Connection, Failure> {

@@ -206,10 +206,7 @@ async fn show(plan: &Plan) {
 async fn work(lane: Arc<Lane>, plan: Arc<Plan>, limit: Duration) {
     while let Some((number, start)) = plan.next().await {
         let outcome = timeout(limit, lane.exchange(number)).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            let message = format!("no complete response within {limit:?}");
-            Err(Failure::new(Exit::Exchange, message))
-        });
+        let outcome = outcome.unwrap_or_else(|_| Err(lane.late(number, limit)));
         let took = start.elapsed();
         match outcome {
             Ok((status, bytes)) => plan.tally().done(status, bytes, took),

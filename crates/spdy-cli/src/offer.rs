@@ -21,6 +21,8 @@ pub(crate) struct Offer {
     pub(crate) falls_back: bool,
     /// What to try if the server supports nothing of this.
     pub(crate) cure: &'static str,
+    /// Whether the command can speak nothing but SPDY.
+    pub(crate) is_spdy_alone: bool,
 }
 
 impl Offer {
@@ -36,6 +38,7 @@ impl Offer {
                 Protocol::Http2 => "try --http1, or leave out --http2",
                 Protocol::Http1 => "try --http2, or leave out --http1",
             },
+            is_spdy_alone: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl Reach {
             upgrade: false,
             falls_back: false,
             cure: OTHERS,
+            is_spdy_alone: false,
         })
     }
 }

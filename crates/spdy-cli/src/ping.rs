@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
+use spdy_tower::session::Session;
 use tokio::time::{sleep, timeout};
 
 use crate::{
     connect::Connector,
-    failure::{Exit, Failure, print, print_json},
+    failure::{Exit, Failure, print, print_json, sentence},
     flags::Ping,
     interrupt::Interrupt,
     offer::Offer,
@@ -19,6 +20,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let origin = &url.origin;
     let offer = Offer {
         cure: "PING is a frame of SPDY, so try a server that has it, or leave out --version",
+        is_spdy_alone: true,
         ..ping.reach.spdy()?
     };
     let connector = Connector::new(offer, &ping.reach, origin.is_tls)?.through(&ping.via)?;
@@ -40,7 +42,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
             if number > 1 {
                 sleep(Duration::from_millis(ping.interval)).await;
             }
-            timeout(REPLY_TIMEOUT, session.ping()).await
+            reply(&session).await
         };
         let reply = tokio::select! {
             reply = reply => reply,
@@ -50,20 +52,16 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
             }
         };
         match reply {
-            Ok(Ok(time)) => {
+            Ok(time) => {
                 times.push(milliseconds(time));
                 if !ping.json {
                     let line = format!("{origin}: {number} {:.3} ms\n", milliseconds(time));
                     print(line.as_bytes())?;
                 }
             }
-            Ok(Err(error)) => {
-                lost = Some(Failure::exchange("session lost", &error));
-                break;
-            }
-            Err(_) => {
-                let message = format!("no reply to PING within {} s", REPLY_TIMEOUT.as_secs());
-                lost = Some(Failure::new(Exit::Exchange, message));
+            Err(reason) => {
+                let reason = connection.requests.lost(&url.uri, reason);
+                lost = Some(Failure::new(Exit::Exchange, reason));
                 break;
             }
         }
@@ -100,6 +98,15 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     }
 }
 
+/// Waits for the reply to a PING, or returns why it does not come.
+async fn reply(session: &Session) -> Result<Duration, String> {
+    match timeout(REPLY_TIMEOUT, session.ping()).await {
+        Ok(Ok(time)) => Ok(time),
+        Ok(Err(error)) => Err(format!("session lost: {}", sentence(&error))),
+        Err(_) => Err(format!("no reply to PING within {REPLY_TIMEOUT:?}")),
+    }
+}
+
 fn interrupted() -> Failure {
     Failure::new(Exit::Interrupted, "interrupted")
 }
@@ -110,3 +117,23 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// How long the client waits for the reply to a PING.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use spdy_frame::Version;
+    use spdy_tower::session::{Config, client};
+    use tokio::{io::duplex, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_does_not_come_is_not_waited_for() {
+        let (near, _far) = duplex(1000);
+        let (session, _, driver) = client(near, Version::V3_1, Config::default());
+        tokio::spawn(driver);
+        let start = Instant::now();
+        let lost = reply(&session).await.unwrap_err();
+        assert_eq!(lost, "no reply to PING within 10s");
+        assert_eq!(start.elapsed(), REPLY_TIMEOUT);
+    }
+}

@@ -24,6 +24,9 @@ enum Speaks {
     Http1,
     /// HTTP/1.1 by a server that closes the connection of a request that it cannot read.
     Http1WithoutWords,
+    /// HTTP/1.1 by a server that answers a request that it cannot read in HTTP/0.9, as that of
+    /// Python does.
+    Http1WithPage,
     Tls,
 }
 
@@ -65,7 +68,8 @@ where
             let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             _ = builder.serve_connection(TokioIo::new(io), answer).await;
         }
-        Speaks::Http1 => http1(io).await,
+        Speaks::Http1 => http1(io, REFUSAL).await,
+        Speaks::Http1WithPage => http1(io, b"<!DOCTYPE HTML>\n<html lang=\"en\"></html>\n").await,
         Speaks::Http1WithoutWords | Speaks::Tls => {
             let builder = hyper::server::conn::http1::Builder::new();
             _ = builder.serve_connection(TokioIo::new(io), answer).await;
@@ -73,27 +77,31 @@ where
     }
 }
 
-/// Answers one request, and says so if it cannot read it.
-async fn http1<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// Answers one request, or refuses it if it cannot read it.
+async fn http1<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, refusal: &[u8]) {
     let mut request = [0; 4096];
     let bytes = io.read(&mut request).await.unwrap_or(0);
     let first = request[..bytes].split(|byte| *byte == b'\r').next();
     let answer: &[u8] = match first.is_some_and(|line| line.ends_with(b" HTTP/1.1")) {
         true => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhere\n",
-        false => b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        false => refusal,
     };
     _ = io.write_all(answer).await;
     _ = io.shutdown().await;
     while let Ok(1..) = io.read(&mut request).await {}
 }
 
-const SPEAKS: [(Speaks, &str); 7] = [
+const SPEAKS: [(Speaks, &str); 8] = [
     (Speaks::Spdy(Version::V3_1), "SPDY/3 "),
     (Speaks::Spdy(Version::V3), "SPDY/3 "),
     (Speaks::Spdy(Version::V2), "SPDY/2 "),
     (Speaks::Http2, "HTTP/2 "),
     (Speaks::Http1, "HTTP/1.1 "),
     (Speaks::Http1WithoutWords, "HTTP/1.1 "),
+    (Speaks::Http1WithPage, "HTTP/1.1 "),
     (Speaks::Tls, "TLS "),
 ];
 
@@ -150,6 +158,8 @@ async fn load_names_the_cure_too() {
     for (speaks, flags, cure) in [
         (Speaks::Http1, &["--h2"][..], "try --http1"),
         (Speaks::Http1WithoutWords, &["--h2"], "try --http1"),
+        (Speaks::Http1WithPage, &["--h2"], "try --http1"),
+        (Speaks::Http1WithPage, &[], "try --http1"),
         (Speaks::Http2, &["--http1"], "try --http2"),
         (Speaks::Http1, &["--version", "3"], "try --http1"),
         (Speaks::Spdy(Version::V2), &["--h2"], "try --version 2"),
@@ -160,6 +170,73 @@ async fn load_names_the_cure_too() {
         let text = String::from_utf8(ran.stdout.clone()).unwrap() + &ran.stderr;
         assert!(text.contains(cure), "{speaks:?} {flags:?}: {text}");
     }
+}
+
+/// PING is a frame of SPDY, so no other protocol is a cure.
+#[tokio::test]
+async fn ping_names_what_the_server_speaks() {
+    for (speaks, name) in SPEAKS {
+        let url = format!("http://{}/", server(speaks).await);
+        for (flags, wanted, understood) in &FLAGS[..3] {
+            let words = [&["ping", "-n", "1", "--json"], *flags, &[&url]].concat();
+            let ran = run(&words).await;
+            if understood.contains(&name) {
+                assert_eq!((ran.code, &*ran.stderr), (0, ""), "{speaks:?} {flags:?}");
+                continue;
+            }
+            let what = format!("{speaks:?} {flags:?}: {ran:?}");
+            let why = match (speaks, ran.stderr.contains("has sent nothing")) {
+                (Speaks::Http1WithoutWords | Speaks::Tls, true) => format!(
+                    "the server has sent nothing, so it might not speak {wanted} without TLS: try \
+                     https://, or a server that has SPDY"
+                ),
+                _ if name.starts_with("HTTP") => {
+                    format!("the server speaks {name}and not {wanted}: try a server that has SPDY")
+                }
+                _ => format!("the server speaks {name}and not {wanted}: {}", cure(name)),
+            };
+            assert!(ran.failure(1).ends_with(&why), "{what}");
+            let told = ran.json().remove(0);
+            assert!(told["error"].as_str().unwrap().ends_with(&why), "{what}");
+        }
+    }
+}
+
+/// A server can wait for more of what it takes for a request.
+#[tokio::test]
+async fn a_server_that_says_nothing_in_time_might_speak_another_protocol() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let mut all = Vec::new();
+        loop {
+            all.push(listener.accept().await.unwrap());
+        }
+    });
+    let begins = |flags: &&(&[&str], &str, _)| flags.1 != "SPDY/2";
+    for (flags, wanted, _) in FLAGS[..4].iter().filter(begins) {
+        let why = format!(
+            "the server has sent nothing, so it might not speak {wanted} without TLS: try --http1 \
+             or https://"
+        );
+        let ran = run(&[&["get", "-m", "300ms"], *flags, &[&url]].concat()).await;
+        let said = ran.failure(1);
+        assert!(
+            said.contains("timed out by --max-time before the"),
+            "{said}"
+        );
+        assert!(said.ends_with(&why), "{said}");
+        let words = ["-n", "1", "--timeout", "300ms", &url];
+        let ran = run(&[&["load"], *flags, &words].concat()).await;
+        let text = String::from_utf8(ran.stdout).unwrap();
+        assert!(text.contains(&why), "{flags:?}: {text}");
+    }
+    // In these a server need not speak first.
+    for flags in [&["--version", "2"][..], &["--http1"]] {
+        let ran = run(&[&["get", "-m", "300ms"], flags, &[&url]].concat()).await;
+        assert!(ran.failure(1).ends_with(" before the response"), "{ran:?}");
+    }
+    silent.abort();
 }
 
 /// Over TLS the server chooses, or nothing.

@@ -85,9 +85,10 @@ pub(super) fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), &'
     Ok((name, value.map(field).transpose()?))
 }
 
-/// Parses the value of a header field.
+/// Parses the value of a header field, which is sent as it is, in whatever language.
 pub(super) fn field(text: &str) -> Result<HeaderValue, &'static str> {
-    HeaderValue::from_str(text).map_err(|_| "a header field must not contain control characters")
+    HeaderValue::from_bytes(text.as_bytes())
+        .map_err(|_| "a header field must not contain control characters")
 }
 
 pub(super) fn method(text: &str) -> Result<Method, &'static str> {
@@ -136,6 +137,16 @@ pub(super) fn warm_up(text: &str) -> Result<WarmUp, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_has_no_control_characters() {
+        for text in ["", "a\tb", "Gr\u{fc}\u{df}e"] {
+            assert_eq!(field(text).unwrap().as_bytes(), text.as_bytes());
+        }
+        for text in ["a\nb", "a\rb", "a\0b", "\u{7f}"] {
+            assert!(field(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_time_has_a_unit() {

@@ -68,8 +68,7 @@ impl Lane {
 
     /// Sends one of the requests, which take turns, and reads its response.
     pub(super) async fn exchange(&self, turn: u64) -> Result<Answer, Failure> {
-        let place = (turn % self.routes.len() as u64) as usize;
-        let (direct, request) = &self.routes[place];
+        let (direct, request) = self.route(turn);
         let outcome = match direct {
             Some(Direct::Spdy(exchanges)) => exchanges.one().await,
             Some(Direct::Http2(exchanges)) => exchanges.one().await,
@@ -78,13 +77,23 @@ impl Lane {
         match outcome {
             Outcome::Answered(answer) => Ok(answer),
             Outcome::Failed(reason) => {
-                let url = request.uri();
-                let foreign = self.requests.foreign(url);
-                let reason = foreign.unwrap_or_else(|| self.requests.heard(url, reason));
+                let reason = self.requests.lost(request.uri(), reason);
                 Err(Failure::new(Exit::Exchange, reason))
             }
             Outcome::Unsent => self.by_client(request).await,
         }
+    }
+
+    fn route(&self, turn: u64) -> &(Option<Direct>, Request<Payload>) {
+        let place = (turn % self.routes.len() as u64) as usize;
+        &self.routes[place]
+    }
+
+    /// Returns the failure of a request that has no complete response in time.
+    pub(super) fn late(&self, turn: u64, limit: Duration) -> Failure {
+        let reason = format!("no complete response within {limit:?}");
+        let url = self.route(turn).1.uri();
+        Failure::new(Exit::Exchange, self.requests.late(url, reason))
     }
 
     /// A server that restarts refuses connections for a while. Nothing was sent to it then.
