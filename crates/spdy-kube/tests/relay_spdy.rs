@@ -2,17 +2,11 @@
 
 mod support;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response};
-use spdy_kube::{Exit, Relay, Server, Status, Tap, client, relay};
-use spdy_session::{
-    HeaderBlock, Incoming, OpenOptions, RstStatus, Session, Shutdown, Side, Stream, StreamError,
-    StreamId, Version,
-};
+use spdy_kube::{Exit, Relay, Server, Status, client, relay};
+use spdy_session::{HeaderBlock, OpenOptions, RstStatus, Shutdown, StreamError};
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,169 +17,9 @@ use tokio::{
 
 use self::support::{
     SOON,
+    chain::{Chain, Told, VERSION, Watching, kind},
     wires::{Wires, in_memory},
 };
-
-/// The calls of a tap, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
-    Opened(u32),
-    Closed(u32),
-    Ended(Option<Status>),
-}
-
-/// A tap that records its calls, and panics in the call that is set.
-#[derive(Clone)]
-struct Watching {
-    news: mpsc::UnboundedSender<Told>,
-    panics_at: Option<&'static str>,
-}
-
-impl Watching {
-    fn tell(&self, told: Told) {
-        self.news.send(told).unwrap();
-    }
-
-    fn panic(&self, at: &str) {
-        assert!(self.panics_at != Some(at), "on purpose");
-    }
-}
-
-impl Tap for Watching {
-    fn opened(&self, stream: StreamId, _: &HeaderBlock) {
-        self.tell(Told::Opened(stream.get()));
-        self.panic("opened");
-    }
-
-    fn passed(&self, _: StreamId, _: Side, _: &[u8]) {
-        self.panic("passed");
-    }
-
-    fn closed(&self, stream: StreamId) {
-        self.tell(Told::Closed(stream.get()));
-        // Also while the panic above is unwound.
-        assert!(self.panics_at.is_none(), "on purpose");
-    }
-
-    fn ended(&self, outcome: Option<&Status>) {
-        self.tell(Told::Ended(outcome.cloned()));
-        assert!(self.panics_at.is_none(), "on purpose");
-    }
-}
-
-/// A client and a server, with a relay between them.
-struct Chain {
-    to_client: Wires,
-    to_server: Wires,
-    client: Session,
-    server: Session,
-    incoming: Incoming,
-    told: mpsc::UnboundedReceiver<Told>,
-}
-
-impl Chain {
-    async fn new(protocol: &'static str) -> Self {
-        Self::with(protocol, None).await
-    }
-
-    async fn with(protocol: &'static str, panics_at: Option<&'static str>) -> Self {
-        let (to_client, to_server) = (Wires::default(), Wires::default());
-        let (tell, mut sessions) = mpsc::unbounded_channel();
-        let server = in_memory(&to_server, move |mut request| {
-            let tell = tell.clone();
-            async move {
-                let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
-                let name = HeaderValue::from_static(protocol);
-                response.headers_mut().insert(VERSION, name);
-                tokio::spawn(async move {
-                    let transport = upgraded.await.unwrap();
-                    let (session, incoming, driver) =
-                        spdy_session::server(transport, Version::V3_1, spdy_kube::config());
-                    tokio::spawn(driver);
-                    tell.send((session, incoming)).unwrap();
-                });
-                response
-            }
-        });
-        let (news, told) = mpsc::unbounded_channel();
-        // The last one is that of the relay.
-        let tap = Mutex::new(Some(Watching { news, panics_at }));
-        let tap = Arc::new(tap);
-        let relay = in_memory(&to_client, move |mut request| {
-            let (server, tap) = (server.clone(), tap.lock().unwrap().take().unwrap());
-            async move {
-                let Ok(transport) = server().into_inner();
-                let onward = client::request(request.uri());
-                relay(&mut request, onward, transport.into_inner(), tap).await
-            }
-        });
-        let Ok(transport) = relay().into_inner();
-        let mut request = client::request(&"http://pod/exec".parse().unwrap());
-        let name = HeaderValue::from_static(protocol);
-        request.headers_mut().insert(VERSION, name);
-        let upgraded = upgrade::connect(transport.into_inner(), request).await;
-        let (_, transport) = upgraded.unwrap();
-        let (client, _, driver) =
-            spdy_session::client(transport, Version::V3_1, spdy_kube::config());
-        tokio::spawn(driver);
-        let (server, incoming) = timeout(SOON, sessions.recv()).await.unwrap().unwrap();
-        Self {
-            to_client,
-            to_server,
-            client,
-            server,
-            incoming,
-            told,
-        }
-    }
-
-    /// Opens a stream and answers it: the client's end, and the server's.
-    async fn open(&mut self, headers: &HeaderBlock) -> (Stream, Stream) {
-        let opened = self.client.open(headers.clone(), OpenOptions::default());
-        let mut near = opened.await.unwrap();
-        let far = self.incoming.accept().await.unwrap();
-        let far = far.send_reply(HeaderBlock::new()).unwrap();
-        near.response_headers().await.unwrap();
-        (near, far)
-    }
-
-    /// Returns all calls of the tap. The end is the last one.
-    async fn told(mut self) -> Vec<Told> {
-        let told = async {
-            let mut all = Vec::new();
-            while let Some(told) = self.told.recv().await {
-                all.push(told);
-            }
-            all
-        };
-        timeout(SOON, told).await.expect("the tap is dropped")
-    }
-
-    /// Returns the outcome that the tap got, after all other calls were checked.
-    async fn outcome(self) -> Option<Status> {
-        let mut told = self.told().await;
-        let Some(Told::Ended(outcome)) = told.pop() else {
-            panic!("{told:?}");
-        };
-        let (mut opened, mut closed) = (Vec::new(), Vec::new());
-        for told in &told {
-            match told {
-                Told::Opened(id) => opened.push(*id),
-                Told::Closed(id) => closed.push(*id),
-                Told::Ended(_) => panic!("the end is reported once"),
-            }
-        }
-        closed.sort_unstable();
-        assert_eq!(opened, closed);
-        outcome
-    }
-}
-
-const VERSION: &str = "x-stream-protocol-version";
-
-fn kind(name: &str) -> HeaderBlock {
-    HeaderBlock::from_pairs([("streamtype", name)]).unwrap()
-}
 
 /// A server that does not answer would else keep them all, and the client could open no more.
 #[tokio::test(start_paused = true)]

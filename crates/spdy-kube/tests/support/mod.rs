@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub(crate) mod chain;
 pub(crate) mod wires;
 
 use std::{io, net::SocketAddr, time::Duration};
