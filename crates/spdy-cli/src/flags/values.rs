@@ -85,10 +85,9 @@ pub(super) fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), &'
     Ok((name, value.map(field).transpose()?))
 }
 
-/// Parses the value of a header field, which is sent as it is, in whatever language.
+/// Parses the value of a header field.
 pub(super) fn field(text: &str) -> Result<HeaderValue, &'static str> {
-    HeaderValue::from_bytes(text.as_bytes())
-        .map_err(|_| "a header field must not contain control characters")
+    HeaderValue::from_str(text).map_err(|_| "a header field must not contain control characters")
 }
 
 pub(super) fn method(text: &str) -> Result<Method, &'static str> {
