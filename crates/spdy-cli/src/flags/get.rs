@@ -136,7 +136,7 @@ pub(crate) struct Sent {
     #[arg(short, long, value_name = "USER:PASSWORD", value_parser = values::user)]
     pub(crate) user: Option<HeaderValue>,
 
-    /// Use this text for the field user-agent
+    /// Use this text for the field user-agent; "" leaves it out
     #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::field)]
     pub(crate) user_agent: Option<HeaderValue>,
 
@@ -171,7 +171,8 @@ pub(crate) struct Received {
           conflicts_with_all = ["head", "data", "data_binary", "data_urlencode", "form", "upload_file"])]
     pub(crate) continue_at: Option<Start>,
 
-    /// Write the response head before the body, and the trailers after it
+    /// Write the response head before the body, with those of redirects before it, and the trailers
+    /// after it
     #[arg(short, long)]
     pub(crate) include: bool,
 
@@ -193,9 +194,10 @@ pub(crate) struct Received {
 
     /// Write this text after each response, with %{NAME} replaced
     ///
-    /// The names are content_type, errormsg, exitcode, http_code, method, num_redirects, protocol,
-    /// size_download, size_upload, time_starttransfer, time_total, url, and url_effective. Times
-    /// are in seconds. \n is a line break, \t a tab, and %% a percent sign.
+    /// The names are content_type, errormsg, exitcode, http_code or response_code, method,
+    /// num_redirects, protocol, size_download, size_upload, time_starttransfer, time_total, url,
+    /// and url_effective. Times are in seconds. \n is a line break, \t a tab, and %% a percent
+    /// sign.
     #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse,
           conflicts_with = "json")]
     pub(crate) write_out: Option<Format>,

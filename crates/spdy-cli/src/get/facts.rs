@@ -10,13 +10,14 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Uri,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
 use spdy_tower::Protocol;
 
 use crate::{
+    connect::protocol,
     failure::{Exit, Failure, shown},
     origin::without_user,
     proxies::WANTS_USER,
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     /// The URL of the response, after redirects.
     pub(super) effective: Option<Uri>,
     pub(super) method: Method,
+    /// The heads of the redirects that were followed.
+    pub(super) passed: Vec<Head>,
     pub(super) head: Option<Head>,
     pub(super) trailers: HeaderMap,
     /// The bytes of the response's body that have arrived, before decompression.
@@ -56,12 +59,25 @@ pub(super) struct Head {
     pub(super) after: Duration,
 }
 
+impl Head {
+    /// Returns the head of a response to a request that began at this moment.
+    pub(super) fn of<B>(response: &Response<B>, start: Instant) -> Self {
+        Self {
+            protocol: protocol(response),
+            status: response.status(),
+            headers: response.headers().clone(),
+            after: start.elapsed(),
+        }
+    }
+}
+
 impl Facts {
     pub(super) fn new(url: String, method: Method, file: Option<PathBuf>) -> Self {
         Self {
             url,
             effective: None,
             method,
+            passed: Vec::new(),
             head: None,
             trailers: HeaderMap::new(),
             received: 0,
@@ -141,6 +157,11 @@ impl Facts {
             }
             _ => json!({"url": self.url, "error": self.error}),
         }
+    }
+
+    fn code(&self) -> String {
+        let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
+        format!("{status:03}")
     }
 
     fn url_effective(&self) -> String {
@@ -237,7 +258,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// The names of curl, except for `protocol`.
-const FACTS: [(&str, Fact); 13] = [
+const FACTS: [(&str, Fact); 14] = [
     ("content_type", |it| {
         let value = it.head.as_ref().and_then(|it| it.headers.get(CONTENT_TYPE));
         value.map_or_else(String::new, |value| {
@@ -246,10 +267,7 @@ const FACTS: [(&str, Fact); 13] = [
     }),
     ("errormsg", |it| it.error.clone()),
     ("exitcode", |it| (it.exit as u8).to_string()),
-    ("http_code", |it| {
-        let status = it.head.as_ref().map_or(0, |head| head.status.as_u16());
-        format!("{status:03}")
-    }),
+    ("http_code", Facts::code),
     ("method", |it| it.method.to_string()),
     ("num_redirects", |it| {
         it.redirects.load(Ordering::Relaxed).to_string()
@@ -258,6 +276,7 @@ const FACTS: [(&str, Fact); 13] = [
         let protocol = it.head.as_ref().map(|head| head.protocol.token());
         protocol.unwrap_or_default().to_owned()
     }),
+    ("response_code", Facts::code),
     ("size_download", |it| it.received.to_string()),
     ("size_upload", |it| {
         it.sent.load(Ordering::Relaxed).to_string()

@@ -37,10 +37,11 @@ impl Work {
         };
         let shows_head = self.get.received.include || self.get.sent.head;
         if shows_head {
-            let protocol = facts.head.as_ref().expect("it has arrived").protocol;
-            let mut text = format!("{protocol} {}\r\n", head.status).into_bytes();
-            write_fields(&mut text, &head.headers);
-            output.write_head(text)?;
+            for head in facts.passed.iter().chain(&facts.head) {
+                let mut text = format!("{} {}\r\n", head.protocol, head.status).into_bytes();
+                write_fields(&mut text, &head.headers);
+                output.write_head(text)?;
+            }
         }
         let is_gzip = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"gzip");
         let is_gzip = head.headers.get(CONTENT_ENCODING).is_some_and(is_gzip);

@@ -57,10 +57,11 @@ impl Work {
     ) -> Result<Request<Payload>, Failure> {
         let sent = &self.get.sent;
         let mut headers = HeaderMap::new();
+        let agent = sent.user_agent.clone().unwrap_or(AGENT);
         let own = [
             (ACCEPT, Some(ANY_TYPE)),
             (AUTHORIZATION, sent.user.clone()),
-            (USER_AGENT, Some(sent.user_agent.clone().unwrap_or(AGENT))),
+            (USER_AGENT, Some(agent).filter(|agent| !agent.is_empty())),
             (ACCEPT_ENCODING, sent.compressed.then_some(GZIP)),
             (RANGE, (start > 0).then(|| range(start))),
         ];

@@ -1,6 +1,9 @@
 //! Sends a request: as often as the user allows, and to where redirects lead.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
 
 use http::{Method, Request, Response, StatusCode, header::LOCATION};
 use spdy_tower::client::ResponseBody;
@@ -18,7 +21,7 @@ use super::{
     upload::Payload,
 };
 use crate::{
-    connect::{Requests, protocol},
+    connect::Requests,
     failure::{Exit, Failure},
     origin::without_user,
 };
@@ -59,47 +62,59 @@ impl Work {
     ) -> Result<Response<ResponseBody>, Failure> {
         let request = self.request(place, start, facts).await?;
         let response = if self.get.location {
-            let policy = Redirects {
-                upload: self.upload.clone(),
-                sent: Arc::clone(&facts.sent),
-                count: Arc::clone(&facts.redirects),
-                unopened: Arc::default(),
-                is_away: false,
-            };
-            let unopened = Arc::clone(&policy.unopened);
-            policy.count.store(0, Ordering::Relaxed);
-            let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
-            let requests = requests.clone();
-            let first = request.uri().clone();
-            let once = service_fn(move |request: Request<Payload>| {
-                let requests = requests.clone();
-                let next = Some(request.uri().clone()).filter(|uri| *uri != first);
-                async move {
-                    let sent = requests.send(request).await;
-                    sent.map_err(|failure| match next {
-                        Some(next) => {
-                            let next = without_user(&next.to_string());
-                            failure.after(format_args!("redirected to {next}"))
-                        }
-                        None => failure,
-                    })
-                }
-            });
-            let following = FollowRedirect::with_policy(once, policy);
-            let response = following.oneshot(request).await?;
-            let effective = response.extensions().get::<RequestUri>();
-            facts.effective = effective.map(|uri| uri.0.clone());
-            self.check_followed(&response, unopened.get(), &facts.method)?;
-            response
+            self.follow(requests, request, facts).await?
         } else {
             requests.send(request).await?
         };
-        facts.head = Some(Head {
-            protocol: protocol(&response),
-            status: response.status(),
-            headers: response.headers().clone(),
-            after: facts.start.elapsed(),
+        facts.head = Some(Head::of(&response, facts.start));
+        Ok(response)
+    }
+
+    /// Sends a request, and follows redirects.
+    async fn follow(
+        &self,
+        requests: &Requests,
+        request: Request<Payload>,
+        facts: &mut Facts,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let policy = Redirects {
+            upload: self.upload.clone(),
+            sent: Arc::clone(&facts.sent),
+            count: Arc::clone(&facts.redirects),
+            unopened: Arc::default(),
+            is_away: false,
+        };
+        let unopened = Arc::clone(&policy.unopened);
+        policy.count.store(0, Ordering::Relaxed);
+        let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
+        let requests = requests.clone();
+        let first = request.uri().clone();
+        let (heads, start) = (Arc::<Mutex<Vec<_>>>::default(), facts.start);
+        let seen = Arc::clone(&heads);
+        let once = service_fn(move |request: Request<Payload>| {
+            let (requests, seen) = (requests.clone(), Arc::clone(&seen));
+            let next = Some(request.uri().clone()).filter(|uri| *uri != first);
+            async move {
+                let sent = requests.send(request).await;
+                let response = sent.map_err(|failure| match next {
+                    Some(next) => {
+                        let next = without_user(&next.to_string());
+                        failure.after(format_args!("redirected to {next}"))
+                    }
+                    None => failure,
+                })?;
+                lock(&seen).push(Head::of(&response, start));
+                Ok(response)
+            }
         });
+        let following = FollowRedirect::with_policy(once, policy);
+        let response = following.oneshot(request).await?;
+        facts.passed = mem::take(&mut lock(&heads));
+        // The last one is that of the response.
+        facts.passed.pop();
+        let effective = response.extensions().get::<RequestUri>();
+        facts.effective = effective.map(|uri| uri.0.clone());
+        self.check_followed(&response, unopened.get(), &facts.method)?;
         Ok(response)
     }
 
@@ -135,4 +150,8 @@ impl Work {
         let location = without_user(&location);
         Err(failure.after(format_args!("redirect to {location}")))
     }
+}
+
+fn lock<T>(data: &Mutex<T>) -> MutexGuard<'_, T> {
+    data.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,6 +22,9 @@ async fn the_head_the_user_and_the_agent_are_those_of_the_flags() {
             "{text}"
         );
         assert!(text.contains("user-agent: me/1\n"), "{text}");
+        let text = get_by(protocol, &["-A", "", &url("/mirror")]).await;
+        let text = text.success();
+        assert!(!text.contains("user-agent"), "{text}");
         let text = get_by(protocol, &["-I", &url("/digits")]).await.success();
         assert!(text.contains(" 200 OK\r\n"), "{text}");
         assert!(text.contains("content-length: 10\r\n"), "{text}");
@@ -43,13 +46,25 @@ async fn redirects_are_followed_and_leave_credentials_behind() {
     let (server, url) = start().await;
     let (other, other_url) = start().await;
     for protocol in PROTOCOLS {
-        let format = "\n%{num_redirects} %{url_effective} %{http_code}";
+        let format = "\n%{num_redirects} %{url_effective} %{response_code}";
         let words = ["-L", "-w", format, "-u", "a:b", &url("/hop/3")];
         let text = get_by(protocol, &words).await.success();
         assert!(text.starts_with("GET /mirror\n"), "{text}");
         assert!(text.contains("authorization: "), "{text}");
         let end = format!("\n4 {} 200", url("/mirror"));
         assert!(text.ends_with(&end), "{text}");
+
+        // The heads of the redirects come first.
+        for flag in ["-i", "-I"] {
+            let text = get_by(protocol, &["-L", flag, &url("/hop/1")]).await;
+            let text = text.success();
+            let heads: Vec<_> = text.split("\r\n\r\n").collect();
+            for (head, status) in heads.iter().zip([" 301 ", " 302 ", " 200 "]) {
+                assert!(head.lines().next().unwrap().contains(status), "{text}");
+            }
+            assert!(heads[0].contains("location: ../hop/0"), "{text}");
+            assert_eq!(heads.len(), 4, "{text}");
+        }
 
         // A POST becomes a GET, unless the status asks for the same again.
         let text = get_by(protocol, &["-L", "-d", "a", &url("/hop/0")]).await;
