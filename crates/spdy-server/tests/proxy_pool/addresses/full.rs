@@ -223,6 +223,29 @@ async fn a_request_whose_place_has_no_connection_waits_for_the_others_again() {
     }
 }
 
+/// The only connection has one place, which another request has for a long time.
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_beside_a_full_connection_have_another_one_opened_until_it_opens() {
+    let (mut options, farm) = Farm::new("h2://", &[Does::Few]);
+    options.max_connections = 4;
+    let app = proxy(options);
+    let held = hold(&app);
+    sleep(SECOND).await;
+    farm.does(0, Does::Refuse);
+    let waits = [(); 2].map(|()| ask(&app));
+    sleep(2 * SECOND).await;
+    let dials = farm.dials()[0];
+    assert!((3..=8).contains(&dials), "{dials}");
+    farm.does(0, Does::Few);
+    for one in waits {
+        let (outcome, took) = one.await.unwrap();
+        assert_eq!(outcome, Ok(0));
+        assert!(took < 3 * SECOND, "{took:?}");
+    }
+    farm.release.notify_waiters();
+    assert_eq!(held.await.unwrap(), Ok(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connect_that_is_given_up_for_a_place_elsewhere_is_no_failure() {
     let (mut options, farm) = Farm::new("http://", &[Does::Few, Does::Fail]);

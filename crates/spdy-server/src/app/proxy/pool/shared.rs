@@ -169,10 +169,11 @@ impl Shared {
         }
     }
 
-    /// Waits until it is the turn of the request, and then for a place.
+    /// Waits until it is the turn of the request, and then for a place. If no other connection
+    /// could be opened, it tries again after [`RETRY`].
     async fn take_in_turn(
         self: &Arc<Self>,
-        arrived: u64,
+        mut arrived: u64,
         placed: &Placed,
     ) -> Result<Connection, Failure> {
         let _waits = Waits::new(self);
@@ -181,7 +182,11 @@ impl Shared {
             match self.find(arrived) {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
-                Found::Nothing => self.freed.notified().await,
+                Found::Nothing => {
+                    if timeout(RETRY, self.freed.notified()).await.is_err() {
+                        arrived = self.now();
+                    }
+                }
                 Found::Begun(ending) => self.connect(ending),
                 Found::Attempt(attempt) => {
                     if self.with(|state| state.has_none()) {
@@ -367,6 +372,10 @@ async fn see_off(place: Weak<Place>) {
         place.strand();
     }
 }
+
+/// How long the first request that waits lets pass after an attempt to open a connection that has
+/// failed, while others are open and full.
+const RETRY: Duration = Duration::from_millis(320);
 
 /// How long the last part of a request body can be on its way once no more of it is sent.
 const GRACE: Duration = Duration::from_secs(1);
