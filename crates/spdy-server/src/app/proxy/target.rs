@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use spdy_tower::client::Lookups;
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, Notify},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -30,6 +30,8 @@ pub(super) struct Target {
     lookups: Lookups,
     /// The only connect to the address while it is down holds this lock.
     trying: Mutex<()>,
+    /// Wakes those that wait until the address is up.
+    up: Notify,
 }
 
 /// What a connection is opened for.
@@ -68,6 +70,7 @@ impl Target {
             shortage: Arc::clone(&shortage),
             lookups: Lookups::default(),
             trying: Mutex::default(),
+            up: Notify::new(),
         };
         (0..proxy.upstreams().len()).map(target)
     }
@@ -153,7 +156,7 @@ impl Target {
     /// Opens a connection within the time of one attempt, and notes the outcome.
     ///
     /// Connects to an address that is down are made one after another. One whose turn comes when
-    /// half of its time is over is not made, so a crowd makes few.
+    /// half of its time is over waits until the address is up, so a crowd makes few.
     ///
     /// An attempt that is given up before its end is a failure if half of the time was its own. It
     /// says nothing of the address otherwise, and neither does one that is given up because its
@@ -163,17 +166,12 @@ impl Target {
         race: Option<Race>,
         opening: impl Future<Output = Result<C, Failure>>,
     ) -> Result<C, Failure> {
-        let asked = Instant::now();
         let attempt = async {
             let _alone = self.alone_if_down().await;
-            let begun = Instant::now();
-            if begun - asked > self.limit() / 2 {
-                return Err(Failure::ConnectTimeout);
-            }
             let mut attempt = Attempt {
                 target: self,
                 race,
-                begun,
+                begun: Instant::now(),
                 outcome: None,
             };
             let opened = opening.await;
@@ -184,14 +182,22 @@ impl Target {
         opened.unwrap_or(Err(Failure::ConnectTimeout))
     }
 
-    /// Waits until no other connect to an address that is down is under way.
+    /// Waits until no other connect to an address that is down is under way, or until it is up.
     async fn alone_if_down(&self) -> Option<MutexGuard<'_, ()>> {
+        let asked = Instant::now();
+        // It also completes if the address comes up before it is awaited.
+        let up = self.up.notified();
         let is_down = || self.choice.is_down(self.index);
         if !is_down() {
             return None;
         }
         let alone = self.trying.lock().await;
-        is_down().then_some(alone)
+        if !is_down() || asked.elapsed() <= self.limit() / 2 {
+            return is_down().then_some(alone);
+        }
+        drop(alone);
+        up.await;
+        None
     }
 
     /// Returns how long an attempt can take, so that there is time for all addresses.
@@ -206,6 +212,7 @@ impl Target {
         match outcome {
             Outcome::Open => {
                 if self.choice.succeeded(self.index) {
+                    self.up.notify_waiters();
                     info!(upstream = %self, "an address of the application is back");
                 }
             }

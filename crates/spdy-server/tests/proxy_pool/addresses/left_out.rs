@@ -274,3 +274,33 @@ async fn where_all_addresses_are_left_out_a_crowd_connects_to_each_one_after_ano
         }
     }
 }
+
+/// Three requests, two seconds apart. The first one connects, and the turn of the second one comes
+/// when it has not enough time left to try.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_turn_to_connect_comes_late_waits_to_the_end_of_its_time() {
+    for comes_back in [true, false] {
+        let (options, farm) = Farm::new("http://", &[Does::Fail]);
+        let app = proxy(options);
+        posts(&app, 3).await;
+        farm.does(0, Does::Hang);
+        let first = full::ask(&app);
+        sleep(2 * SECOND).await;
+        let second = full::ask(&app);
+        sleep(2 * SECOND).await;
+        let third = full::ask(&app);
+        sleep(SECOND / 2).await;
+        if comes_back {
+            farm.does(0, Does::Serve);
+        }
+        let late = (Err(StatusCode::GATEWAY_TIMEOUT), CONNECT);
+        assert_eq!(first.await.unwrap(), late);
+        let outcomes = [second.await.unwrap(), third.await.unwrap()];
+        let expected = match comes_back {
+            true => [(Ok(0), 3 * SECOND), (Ok(0), SECOND)],
+            false => [late; 2],
+        };
+        assert_eq!(outcomes, expected);
+        assert_eq!(farm.dials(), [5 + usize::from(comes_back)]);
+    }
+}
