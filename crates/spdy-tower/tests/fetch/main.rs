@@ -13,6 +13,7 @@ mod proxy_tls;
 mod reach;
 mod rest;
 mod retries;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod tunnels;
