@@ -38,6 +38,8 @@
 //! - A head that is not valid HTTP is an error, and the stream is reset with PROTOCOL_ERROR.
 
 #[cfg(feature = "client")]
+mod anonymous;
+#[cfg(feature = "client")]
 mod connection;
 #[cfg(feature = "client")]
 mod connector;

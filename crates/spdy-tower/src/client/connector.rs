@@ -13,6 +13,7 @@ use tower_service::Service;
 
 pub use self::error::ConnectorError;
 use super::{
+    anonymous::anonymous,
     danger::danger_accept_invalid_certs,
     dial::{ByDial, ByService, Dial, Dialed, Reach},
     origin::Origin,
@@ -73,13 +74,13 @@ impl Plain {
 
 impl Connector {
     /// Creates a connector with this TLS configuration, which also has the certificate of the
-    /// client, if there is one. Its ALPN protocols are replaced. It is for proxies too, unless
-    /// [`proxy_tls`](Self::proxy_tls) sets another one.
+    /// client, if there is one. Its ALPN protocols are replaced. Without that certificate it is for
+    /// proxies too, unless [`proxy_tls`](Self::proxy_tls) sets another one.
     #[must_use]
     pub fn new(tls: ClientConfig) -> Self {
         let tls = Arc::new(tls);
         let connector = Self {
-            proxy_tls: Arc::clone(&tls),
+            proxy_tls: anonymous(&tls),
             tls,
             offer: Vec::new(),
             plain: Plain::default(),
@@ -113,8 +114,9 @@ impl Connector {
 
     /// Sets the TLS configuration of connections to [proxies](Self::proxies) with `https`: the
     /// certificates of proxies that are trusted, and the certificate of the client for them. Its
-    /// ALPN protocols are replaced. The default is the configuration of [`new`](Self::new), which
-    /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) does not change.
+    /// ALPN protocols are replaced. The default is the configuration of [`new`](Self::new) without
+    /// the certificate of the client, so that a proxy does not learn who that is. And
+    /// [`danger_accept_invalid_certs`](Self::danger_accept_invalid_certs) does not change it.
     #[must_use]
     pub fn proxy_tls(mut self, tls: ClientConfig) -> Self {
         self.proxy_tls = Arc::new(tls);

@@ -119,11 +119,17 @@ async fn a_proxy_gets_the_certificate_that_is_for_proxies() {
         .with_client_auth_cert(vec![ours.cert.der().clone()], key)
         .unwrap();
     let through = || through(&proxy.uri("https", "/"));
-    let for_servers = Connector::new(with.clone()).proxy_tls(trusting(roots));
-    let client = by(for_servers, through());
-    send(&client, "http://localhost:1/", "").await.unwrap_err();
-    for connector in [Connector::new(with.clone()), untrusting().proxy_tls(with)] {
-        let client = by(connector, through());
-        assert_eq!(fetch(&client, "http://localhost:1/").await, "spdy/3.1");
+    for for_servers in [
+        Connector::new(with.clone()),
+        Connector::new(with.clone()).danger_accept_invalid_certs(),
+        Connector::new(with.clone()).proxy_tls(trusting(roots)),
+    ] {
+        let client = by(for_servers, through());
+        send(&client, "http://localhost:1/", "").await.unwrap_err();
     }
+    let client = by(untrusting().proxy_tls(with.clone()), through());
+    assert_eq!(fetch(&client, "http://localhost:1/").await, "spdy/3.1");
+    // As a server the same one gets it.
+    let client = Client::new(Connector::new(with));
+    assert_eq!(fetch(&client, &proxy.uri("https", "/")).await, "spdy/3.1");
 }
