@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::{
     application,
     body_timeout::BodyTimeout,
+    cork::Cork,
     discard::Discard,
     host,
     info::Client,
@@ -133,7 +134,9 @@ pin_project! {
     /// dropped if it does not.
     pub(crate) struct Http2<IO> {
         #[pin]
-        pub(crate) connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
+        pub(crate) connection: http2::Connection<TokioIo<Cork<IO>>, HyperApp, Answers>,
+        // The transport of the connection.
+        pub(crate) cork: Cork<IO>,
         pub(crate) rest: Rest,
         pub(crate) watch: Option<Arc<Watch>>,
     }
@@ -147,11 +150,19 @@ where
         let mut this = self.project();
         loop {
             let polled = this.connection.as_mut().poll(cx);
+            let released = match polled.is_pending() {
+                true => this.cork.poll_release(cx),
+                // hyper has shut the transport down, or it has failed.
+                false => Poll::Pending,
+            };
             if let Some(watch) = this.watch {
                 watch.settle(this.rest.is_flushed());
             }
             if let Poll::Ready(end) = polled {
                 return Poll::Ready(end.map_err(Into::into));
+            }
+            if let Poll::Ready(Err(error)) = released {
+                return Poll::Ready(Err(error.into()));
             }
             match ready!(this.rest.poll_over(cx)) {
                 Over::Rest => this.connection.as_mut().graceful_shutdown(),

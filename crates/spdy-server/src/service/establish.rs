@@ -20,6 +20,7 @@ use crate::info::ConnectionInfo;
 use crate::{
     body_timeout::BodyTimeout,
     connection::{self, App, Connection, HyperApp},
+    cork::Cork,
     discard::Discard,
     idle::Idle,
     info::Client,
@@ -117,7 +118,7 @@ impl Service {
                 // The client always owes something: the credit for what it has not read.
                 let owed = Owed::default();
                 let told = self.idle(io).telling(answers.outflow(), watch.clone());
-                let io = Linger::new(told, owed.clone());
+                let cork = Cork::new(Linger::new(told, owed.clone()));
                 let builder = http2_builder(answers.clone(), self.http2, self.timeouts);
                 let (idle, write) = (self.timeouts.idle, self.timeouts.write);
                 let rest = Rest::new(answers.clone(), owed, idle, write);
@@ -125,10 +126,11 @@ impl Service {
                     answers: Some(answers),
                     ..app
                 };
-                let connection = builder
-                    .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), None));
+                let io = TokioIo::new(cork.clone());
+                let connection = builder.serve_connection(io, self.timed(app, watch.clone(), None));
                 Box::pin(connection::Http2 {
                     connection,
+                    cork,
                     rest,
                     watch,
                 })
