@@ -142,7 +142,8 @@ impl Connector {
         let protocol = connected.protocol();
         let is_spdy = matches!(protocol, Protocol::Spdy(_));
         if self.offer.upgrade && !self.offer.falls_back && !is_spdy {
-            let message = format!("{origin} does not upgrade to SPDY/3.1");
+            let cure = self.offer.cure;
+            let message = format!("{origin} does not upgrade to SPDY/3.1: {cure}");
             return Err(Failure::new(Exit::Connect, message));
         }
         Ok(Connection {

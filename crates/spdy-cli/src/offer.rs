@@ -46,6 +46,7 @@ impl Offer {
     pub(crate) fn upgrade() -> Self {
         Self {
             upgrade: true,
+            cure: "leave out --upgrade, or try --http1",
             ..Self::only(Protocol::Http1)
         }
     }

@@ -19,7 +19,10 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let url = ping.reach.reached(&ping.url);
     let origin = &url.origin;
     let offer = Offer {
-        cure: "PING is a frame of SPDY, so try a server that has it, or leave out --version",
+        cure: match ping.reach.upgrade {
+            true => "PING is a frame of SPDY, so try a server that has it, or leave out --upgrade",
+            false => "PING is a frame of SPDY, so try a server that has it, or leave out --version",
+        },
         is_spdy_alone: true,
         ..ping.reach.spdy()?
     };

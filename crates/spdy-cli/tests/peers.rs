@@ -161,7 +161,15 @@ fn a_refused_upgrade_falls_back_unless_a_version_is_required() {
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         let ran = spdy(&["get", "-k", "--upgrade", "--version", "3.1", &url]);
         let said = ran.failure(3);
-        assert!(said.ends_with(" does not upgrade to SPDY/3.1"), "{said}");
+        let why = " does not upgrade to SPDY/3.1: leave out --upgrade, or try --http1";
+        assert!(said.ends_with(why), "{said}");
+        let ran = spdy(&["load", "-k", "--upgrade", &url]);
+        assert!(ran.failure(3).ends_with(why), "{ran:?}");
+        let ran = spdy(&["ping", "-k", "--upgrade", &url]);
+        let said = ran.failure(3);
+        let why = " does not upgrade to SPDY/3.1: PING is a frame of SPDY, so try a server that has \
+                   it, or leave out --upgrade";
+        assert!(said.ends_with(why), "{said}");
         let ran = spdy(&["get", "-kv", "--upgrade", &url]);
         let why = "* server does not upgrade status=200\n";
         assert!(ran.stderr.contains(why), "{ran:?}");

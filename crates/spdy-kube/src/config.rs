@@ -14,8 +14,9 @@ use crate::drive::CLOSE;
 /// stop a terminal for that long, and a command may leave its input unread for as long. Peers may
 /// open and reset streams as fast as connections to a forwarded port come and go.
 ///
-/// The peer of a session that is over has 300 s to read the rest, and 30 s to close its side. This
-/// crate itself gives it 30 s for both.
+/// The peer of a session that was ended at once has 30 s to take the rest, and 30 s to close its
+/// side. After an end in order it has 300 s to take the rest. This crate itself gives it 30 s in
+/// all.
 #[must_use]
 pub fn config() -> Config {
     let mut config = upgrade::config();
