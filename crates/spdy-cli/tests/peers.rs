@@ -359,6 +359,23 @@ async fn an_incomplete_response_is_a_failure() {
     assert_eq!(server.end().await.cut, 0);
 }
 
+/// RFC 9112, section 6.3.
+#[tokio::test]
+async fn a_length_beside_chunks_counts_for_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut io, _) = listener.accept().await.unwrap();
+        _ = io.read(&mut [0; 4096]).await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = format!("{head}4\r\nhere\r\n0\r\n\r\n");
+        io.write_all(answer.as_bytes()).await.unwrap();
+        while let Ok(1..) = io.read(&mut [0; 4096]).await {}
+    });
+    assert_eq!(run(&["get", "--http1", &url]).await.success(), "here");
+    server.await.unwrap();
+}
+
 /// A response that ends before the length in its head is not complete, although the stream or the
 /// connection ends in order; nor is one whose TLS connection is cut.
 #[tokio::test]

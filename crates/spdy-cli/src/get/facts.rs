@@ -110,13 +110,15 @@ impl Facts {
         Err(Failure::new(Exit::Status, message))
     }
 
-    /// Returns whether a body that has ended is shorter than its head declares.
+    /// Returns whether a body of SPDY that has ended is shorter than its head declares, which is
+    /// only advice there. In other protocols the body itself has failed then.
     pub(super) fn is_cut(&self) -> bool {
-        let has_body = |head: &&Head| {
+        let has_length = |head: &&Head| {
             let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-            self.method != Method::HEAD && !without.contains(&head.status)
+            let is_spdy = matches!(head.protocol, Protocol::Spdy(_));
+            is_spdy && self.method != Method::HEAD && !without.contains(&head.status)
         };
-        let length = self.head.as_ref().filter(has_body);
+        let length = self.head.as_ref().filter(has_length);
         let length = length.and_then(|head| length_of(&head.headers));
         length.is_some_and(|length| self.received < length)
     }

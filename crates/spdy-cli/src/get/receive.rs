@@ -73,7 +73,7 @@ impl Work {
             write_fields(&mut text, &facts.trailers);
             output.write_head(text)?;
         }
-        // In SPDY the length is only advice. A download that was cut must not look complete.
+        // A download that was cut must not look complete.
         if facts.is_cut() {
             let progress = facts.progress();
             let message = format!("incomplete response{progress}: the server ended it early");
