@@ -15,6 +15,8 @@ pub(crate) enum Speech {
     /// SPDY/3 or SPDY/3.1, which begin in the same way.
     Spdy3,
     Tls,
+    /// None of these.
+    Other,
 }
 
 impl Speech {
@@ -31,6 +33,7 @@ impl Speech {
             [0x80, 3, 0, 1..=9, ..] => Self::Spdy3,
             // An alert.
             [0x15, 3, ..] => Self::Tls,
+            [_, _, _, _, _, _, _, _, _, ..] => Self::Other,
             _ => return None,
         })
     }
@@ -55,6 +58,7 @@ impl Speech {
             Self::Spdy2 => "try --version 2",
             Self::Spdy3 => "try --version 3.1, or --version 3",
             Self::Tls => "try https://",
+            Self::Other => "check the port",
         };
         let message = format!("the server speaks {self} and not {protocol}: {cure}");
         (!self.is(protocol)).then_some(message)
@@ -81,6 +85,7 @@ impl fmt::Display for Speech {
             Self::Spdy2 => "SPDY/2",
             Self::Spdy3 => "SPDY/3",
             Self::Tls => "TLS",
+            Self::Other => "something else",
         })
     }
 }
@@ -103,7 +108,8 @@ mod tests {
             (b"\x16\x03\x03\0\x7a\x02", None),
             (b"\0\0\x12\x04\0\0\0\0", None),
             (b"\x80\x04\0\x04", None),
-            (b"SSH-2.0-OpenSSH_9.6", None),
+            (b"SSH-2.0-OpenSSH_9.6", Some(Speech::Other)),
+            (b"SSH-2.0-", None),
             (b"<", None),
             (b"", None),
         ] {

@@ -28,6 +28,8 @@ enum Speaks {
     /// Python does.
     Http1WithPage,
     Tls,
+    /// No protocol that the client knows.
+    Ssh,
 }
 
 /// A server in plain text that speaks one protocol and knows no other.
@@ -69,6 +71,7 @@ where
             _ = builder.serve_connection(TokioIo::new(io), answer).await;
         }
         Speaks::Http1 => http1(io, REFUSAL).await,
+        Speaks::Ssh => say(io, b"SSH-2.0-OpenSSH_9.6\r\n").await,
         Speaks::Http1WithPage => http1(io, b"<!DOCTYPE HTML>\n<html lang=\"en\"></html>\n").await,
         Speaks::Http1WithoutWords | Speaks::Tls => {
             let builder = hyper::server::conn::http1::Builder::new();
@@ -89,12 +92,16 @@ async fn http1<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, refusal: &[u8]) {
         true => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhere\n",
         false => refusal,
     };
-    _ = io.write_all(answer).await;
-    _ = io.shutdown().await;
-    while let Ok(1..) = io.read(&mut request).await {}
+    say(io, answer).await;
 }
 
-const SPEAKS: [(Speaks, &str); 8] = [
+async fn say<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, words: &[u8]) {
+    _ = io.write_all(words).await;
+    _ = io.shutdown().await;
+    while let Ok(1..) = io.read(&mut [0; 4096]).await {}
+}
+
+const SPEAKS: [(Speaks, &str); 9] = [
     (Speaks::Spdy(Version::V3_1), "SPDY/3 "),
     (Speaks::Spdy(Version::V3), "SPDY/3 "),
     (Speaks::Spdy(Version::V2), "SPDY/2 "),
@@ -103,6 +110,7 @@ const SPEAKS: [(Speaks, &str); 8] = [
     (Speaks::Http1WithoutWords, "HTTP/1.1 "),
     (Speaks::Http1WithPage, "HTTP/1.1 "),
     (Speaks::Tls, "TLS "),
+    (Speaks::Ssh, "something else "),
 ];
 
 /// The flags of each protocol, its name, and what it understands.
@@ -121,6 +129,7 @@ fn cure(name: &str) -> &str {
         "SPDY/2 " => "try --version 2",
         "HTTP/2 " => "try --http2",
         "HTTP/1.1 " => "try --http1",
+        "something else " => "check the port",
         _ => "try https://",
     }
 }
@@ -163,6 +172,7 @@ async fn load_names_the_cure_too() {
         (Speaks::Http2, &["--http1"], "try --http2"),
         (Speaks::Http1, &["--version", "3"], "try --http1"),
         (Speaks::Spdy(Version::V2), &["--h2"], "try --version 2"),
+        (Speaks::Ssh, &["--h2"], "check the port"),
     ] {
         let url = format!("http://{}/", server(speaks).await);
         let words = ["-n", "1", "--json", "--connect-timeout", "1", &url];
