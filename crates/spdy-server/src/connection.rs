@@ -17,7 +17,7 @@ use axum::{
     routing::future::RouteFuture,
 };
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::{
     application,
     body_timeout::BodyTimeout,
+    cookies,
     cork::Cork,
     discard::Discard,
     host,
@@ -297,8 +298,8 @@ pub(crate) type HyperApp =
     Called<TowerToHyperService<Kept<Identified<Observed<Discard<BodyTimeout<App>>>>>>>;
 
 /// The application as a connection of any protocol calls it. Every request carries the
-/// `ConnectionInfo` of the connection and has an unambiguous host. No response has a false
-/// length.
+/// `ConnectionInfo` of the connection, has an unambiguous host, and its cookies in one field. No
+/// response has a false length.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) router: Router,
@@ -324,6 +325,9 @@ where
         let called = match host::ambiguity(&request) {
             Some(reason) => Err(Unanswered::Ambiguous(reason)),
             None => {
+                if request.version() == Version::HTTP_2 {
+                    cookies::join(request.headers_mut());
+                }
                 let extensions = request.extensions_mut();
                 extensions.insert(self.client.info);
                 if let Some(peer) = self.client.info.peer {

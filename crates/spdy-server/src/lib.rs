@@ -128,6 +128,7 @@ pub mod auto;
 mod body_timeout;
 mod config;
 mod connection;
+mod cookies;
 mod cork;
 mod crowd;
 mod data_count;

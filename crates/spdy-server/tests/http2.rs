@@ -202,3 +202,23 @@ async fn a_connection_that_ends_does_not_wait_for_a_client_that_has_closed() {
     serving.await.unwrap().unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+/// As browsers do, the client sends each cookie in a field of its own.
+#[tokio::test(start_paused = true)]
+async fn cookies_are_one_field_for_the_application() {
+    let cookies = async |fields: HeaderMap| {
+        let all = fields.get_all("cookie").iter();
+        let all: Vec<_> = all.map(|one| one.to_str().unwrap()).collect();
+        all.join(" | ")
+    };
+    let mut requests = connect(Router::new().fallback(cookies)).await;
+    let mut request = request("/", None);
+    for cookie in ["a=1", "b=2", "c=3"] {
+        request
+            .headers_mut()
+            .append("cookie", cookie.parse().unwrap());
+    }
+    let response = requests.send_request(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "a=1; b=2; c=3");
+}

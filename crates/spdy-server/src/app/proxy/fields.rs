@@ -13,7 +13,7 @@ use axum::http::{
 use spdy_tower::{is_hop_by_hop, tokens};
 
 use super::Upstream;
-use crate::info::ConnectionInfo;
+use crate::{cookies, info::ConnectionInfo};
 
 /// How to prepare requests for the application.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ impl Forwarding {
         let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
         remove_hop_by_hop(&mut head.headers);
         remove_disguised(&mut head.headers);
+        cookies::join(&mut head.headers);
         if wants_trailers {
             head.headers
                 .insert(TE, const { HeaderValue::from_static("trailers") });
@@ -263,6 +264,16 @@ mod tests {
             ]
         );
         assert_eq!(head.headers["host"], "example.com");
+    }
+
+    /// Another server than that of this crate can serve the proxy, and join no cookies.
+    #[test]
+    fn the_cookies_of_a_request_are_one_field() {
+        let request = Request::get("/").header("cookie", "a=1");
+        let request = request.header("cookie", "b=2").body(()).unwrap();
+        let head = ready("http://127.0.0.1:1", false, request);
+        let cookies: Vec<_> = head.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
     }
 
     #[test]
