@@ -120,7 +120,7 @@ pub(crate) struct Sent {
     /// can be repeated
     ///
     /// The body is multipart/form-data. The parameters ";type=" and ";filename=" can follow a file,
-    /// and ";type=" a text.
+    /// and ";type=" a text. What contains these words is written in quotes, in which \" is a quote.
     #[arg(short = 'F', long, value_name = "NAME=VALUE",
           conflicts_with_all = ["data", "data_binary", "data_urlencode", "upload_file"])]
     pub(crate) form: Vec<String>,

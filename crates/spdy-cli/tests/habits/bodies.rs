@@ -172,6 +172,8 @@ async fn a_form_has_fields_and_files() {
             &format!("own=@{file}"),
             "-F",
             &format!("read=<{file}"),
+            "-F",
+            &format!("quoted=@\"{file}\";filename=\"c;d\""),
             &url("/mirror"),
         ];
         let text = get_by(protocol, &words).await.success();
@@ -188,6 +190,8 @@ async fn a_form_has_fields_and_files() {
             "content-disposition: form-data; name=\"own\"; filename=\"page\"\r\n\
              content-type: application/octet-stream\r\n\r\ncontents",
             "content-disposition: form-data; name=\"read\"\r\n\r\ncontents",
+            "content-disposition: form-data; name=\"quoted\"; filename=\"c;d\"\r\n\
+             content-type: application/octet-stream\r\n\r\ncontents",
         ];
         let expected = expected.map(|part| format!("--{boundary}\r\n{part}\r\n"));
         assert_eq!(body, expected.concat() + &format!("--{boundary}--\r\n"));
