@@ -74,6 +74,7 @@ fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
 /// What to do about TLS with a server or a proxy.
 struct Cures {
     untrusted: &'static str,
+    authority: &'static str,
     named: &'static str,
     unfit: &'static str,
     foreign: &'static str,
@@ -81,6 +82,8 @@ struct Cures {
 
 const SERVER: Cures = Cures {
     untrusted: "trust it by --cacert FILE, or accept any certificate by --insecure",
+    authority: "it is one of an authority, and not of a server: make it with CA:FALSE, or accept any \
+                certificate by --insecure",
     named: "use a name of the certificate in the URL, and --connect-to for the address",
     unfit: "accept any certificate by --insecure",
     foreign: "it does not speak TLS there: try http://",
@@ -88,6 +91,8 @@ const SERVER: Cures = Cures {
 
 const PROXY: Cures = Cures {
     untrusted: "trust it by --proxy-cacert FILE, or accept any certificate by --proxy-insecure",
+    authority: "it is one of an authority, and not of a server: make it with CA:FALSE, or accept any \
+                certificate by --proxy-insecure",
     named: "use a name of the certificate in --proxy, and --connect-to for the address",
     unfit: "accept any certificate by --proxy-insecure",
     foreign: "it does not speak TLS there: try http:// in --proxy",
@@ -99,6 +104,10 @@ fn cure_of_tls(error: &rustls::Error, cures: &Cures) -> Option<&'static str> {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => cures.untrusted,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 cures.named
+            }
+            // openssl makes such a one if it is not told otherwise.
+            CertificateError::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => {
+                cures.authority
             }
             _ => cures.unfit,
         }),

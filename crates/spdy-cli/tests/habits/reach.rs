@@ -87,6 +87,32 @@ async fn the_client_has_the_certificate_of_its_flags() {
     assert_eq!(server.end().await.cut, 0);
 }
 
+#[tokio::test]
+async fn a_certificate_of_an_authority_is_not_that_of_a_server() {
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    let roots = format!("{}/roots", directory("habits-authority"));
+    fs::write(&roots, made.pem()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![made.der().clone()],
+            key.serialize_der().try_into().unwrap(),
+        );
+    let server = Running::tls(app(), config.unwrap()).await;
+    let url = format!("https://{}/digits", server.address);
+    let ran = run(&["get", "--cacert", &roots, &url]).await;
+    let why = "it is one of an authority, and not of a server: make it with CA:FALSE, or accept \
+               any certificate by --insecure";
+    assert!(ran.failure(3).ends_with(why), "{ran:?}");
+    assert_eq!(run(&["get", "-k", &url]).await.success(), "0123456789");
+    assert_eq!(server.end().await.cut, 0);
+}
+
 /// The secrets of a connection are in the file of SSLKEYLOGFILE.
 #[test]
 fn the_secrets_of_tls_are_written_to_the_file_of_the_environment() {
