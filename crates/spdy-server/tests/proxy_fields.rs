@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::{io::ErrorKind, net::SocketAddr};
 
+use axum::body::Body;
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::{Method, client::conn::http2};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Method, Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::{
     Timeouts, Version,
@@ -20,6 +21,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+use tower::ServiceExt;
 
 use self::common::server::{LONG, Running, loopback, plain};
 
@@ -175,7 +177,7 @@ async fn an_answer_without_a_body_gets_no_length_that_the_application_did_not_gi
             .await
             .unwrap();
         tokio::spawn(connection);
-        let request = hyper::Request::builder()
+        let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri("http://localhost/")
             .body(Empty::<Bytes>::new())
@@ -199,4 +201,33 @@ async fn a_field_with_underscores_does_not_pass_for_one_of_the_proxy() {
     let request = next(&mut seen).await;
     assert!(!request.contains("192.0.2.1"), "{request}");
     assert!(request.contains("x_mine: 1\r\n"), "{request}");
+}
+
+/// Closing would take a port of the proxy for a minute, and a client can ask and leave often.
+#[tokio::test]
+async fn the_connection_of_a_request_that_is_given_up_is_reset_and_no_other() {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    let app = proxy(Proxy::new(upstream.parse().unwrap()));
+    let closing = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    for (answer, is_reset) in [("", true), (&OK[..OK.len() - 1], true), (closing, false)] {
+        let asking = tokio::spawn(app.clone().oneshot(Request::new(Body::empty())));
+        let (mut io, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(
+            io.read(&mut request).await.unwrap() > 0,
+            "there is a request"
+        );
+        io.write_all(answer.as_bytes()).await.unwrap();
+        if answer.is_empty() {
+            asking.abort();
+        } else {
+            let mut body = asking.await.unwrap().unwrap().into_body();
+            while !is_reset && body.frame().await.is_some() {}
+        }
+        let end = timeout(LONG, io.read(&mut request)).await.unwrap();
+        let end = end.map_err(|error| error.kind());
+        let reset = Err(ErrorKind::ConnectionReset);
+        assert_eq!(end, if is_reset { reset } else { Ok(0) }, "{answer:?}");
+    }
 }

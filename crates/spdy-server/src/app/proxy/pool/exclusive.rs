@@ -23,7 +23,7 @@ use super::{
     super::{failure::MAX_HEAD, sips::Sips},
     Asked, Failure, Heard, Patience, Placed, Progress, Target, Turn, UPLOAD_PAUSE, Upload, Waiting,
 };
-use crate::tail::Tailed;
+use crate::tail::{Tail, Tailed};
 
 /// The idle connections, and the places.
 #[derive(Debug)]
@@ -224,7 +224,7 @@ impl Connection {
     }
 }
 
-/// A connection in use and its place. Dropping it closes the connection, and then frees the place.
+/// A connection in use and its place. Dropping it resets the connection, and then frees the place.
 #[derive(Debug)]
 pub(in super::super) struct Lease {
     sender: SendRequest<Upload>,
@@ -234,13 +234,20 @@ pub(in super::super) struct Lease {
     reused: bool,
 }
 
-/// The sender that closes the connection, and the place.
+/// What ends the connection of a request that is given up.
 #[derive(Debug)]
-struct Hold(Option<(oneshot::Sender<Place>, Place)>);
+struct Hold {
+    /// The sender that closes the connection, and the place.
+    held: Option<(oneshot::Sender<Place>, Place)>,
+    tail: Tail,
+}
 
 impl Drop for Hold {
+    /// The connection is reset. If it were closed, its port would be taken for a minute, and
+    /// clients that ask and leave could use up all ports.
     fn drop(&mut self) {
-        if let Some((close, place)) = self.0.take() {
+        if let Some((close, place)) = self.held.take() {
+            self.tail.cut();
             // A connection that has ended does not receive its place, which is dropped here then.
             drop(close.send(place));
         }
@@ -256,8 +263,11 @@ impl Lease {
     ) -> super::Lease {
         super::Lease::Http1(Self {
             sender: connection.sender,
+            hold: Hold {
+                held: Some((connection.close, place)),
+                tail: connection.heard.tail().clone(),
+            },
             heard: connection.heard,
-            hold: Hold(Some((connection.close, place))),
             pool: Arc::clone(pool),
             reused,
         })
@@ -276,7 +286,7 @@ impl Lease {
     }
 
     pub(super) fn turn(&self) -> &Turn {
-        let (_, place) = self.hold.0.as_ref().expect("it has its place");
+        let (_, place) = self.hold.held.as_ref().expect("it has its place");
         &place.turn
     }
 
@@ -288,7 +298,7 @@ impl Lease {
     /// Closes the connection, and opens another one in its place.
     pub(super) async fn renew(self, turn: Turn) -> Result<Asked, Failure> {
         let Self { pool, mut hold, .. } = self;
-        let (close, mut place) = hold.0.take().expect("it has its place");
+        let (close, mut place) = hold.held.take().expect("it has its place");
         drop(close);
         place.turn = turn;
         pool.connect(place).await.map(Asked::Leased)
@@ -311,7 +321,7 @@ impl Lease {
     }
 
     fn rest(mut self) {
-        if let Some((close, _place)) = self.hold.0.take() {
+        if let Some((close, _place)) = self.hold.held.take() {
             self.pool.keep(Connection {
                 sender: self.sender,
                 heard: self.heard,
