@@ -52,14 +52,17 @@ class Bench:
 
 
 class Nginx(Program):
-    """nginx with HTTP/2 in one process, which has no thread but one."""
+    """nginx with HTTP/2 in one process, which has no thread but one.
 
-    def __init__(self, bench, is_tls):
+    It keeps files open for ten minutes, unless `keeps_files` is false, as by default.
+    """
+
+    def __init__(self, bench, is_tls, keeps_files=True):
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         self.url = f"{'https' if is_tls else 'http'}://{self.address}"
         config = bench.folder / f"nginx-{port}.conf"
-        config.write_text(nginx_config(bench, port, is_tls))
+        config.write_text(nginx_config(bench, port, is_tls, keeps_files))
         super().__init__(CPUS[0], nginx_program(), "-e", "stderr", "-p", str(bench.folder), "-c", str(config))
         self.proc = pathlib.Path(f"/proc/{self.process.pid}")
         until_it_listens(port, self.process)
@@ -68,11 +71,12 @@ class Nginx(Program):
     memory = Measured.memory
 
 
-def nginx_config(bench, port, is_tls):
+def nginx_config(bench, port, is_tls, keeps_files):
     temporary = "".join(
         f"  {kind}_temp_path {bench.folder}/nginx-{kind};\n"
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
     )
+    files = "  open_file_cache max=100 inactive=600s; open_file_cache_valid 600s;\n" if keeps_files else ""
     tls = f"    ssl_certificate {bench.certificate}; ssl_certificate_key {bench.key};\n" if is_tls else ""
     return (
         "daemon off; master_process off; worker_processes 1;\n"
@@ -83,7 +87,7 @@ def nginx_config(bench, port, is_tls):
         "  default_type text/plain; access_log off; gzip off;\n"
         "  sendfile on; tcp_nopush on; tcp_nodelay on;\n"
         "  keepalive_timeout 600s; keepalive_requests 1000000000;\n"
-        "  open_file_cache max=100 inactive=600s; open_file_cache_valid 600s;\n"
+        f"{files}"
         "  ssl_session_cache shared:sessions:10m; ssl_session_tickets on; ssl_protocols TLSv1.2 TLSv1.3;\n"
         "  server {\n"
         f"    listen 127.0.0.1:{port} {'ssl ' if is_tls else ''}http2 backlog=4096; root {bench.site};\n"
@@ -141,6 +145,7 @@ SERVERS = {
     "axum h2c": lambda _: bench_server("h2"),
     "nginx h2c": lambda bench: Nginx(bench, is_tls=False),
     "nginx h2": lambda bench: Nginx(bench, is_tls=True),
+    "nginx h2, files not kept": lambda bench: Nginx(bench, is_tls=True, keeps_files=False),
     "go": go_server,
     "raw": lambda _: bench_server("raw"),
     "raw tls": lambda bench: bench_server("raw", bench.certificate, bench.key),

@@ -319,7 +319,11 @@ RAW_TLS = {"raw TLS": ("raw tls", "raws")}
 PUSHED = {OURS: ("spdy", "spdy"), "axum h2c": ("axum h2c", "h2"), **GO, **RAW}
 SMALL = {**PLAIN, **GO, **RAW}
 ECHO = (1 << 64) - 1
-FILES = {"HTTP/2 of spdy-server": ("spdy files tls", "h2"), "nginx h2": ("nginx h2", "h2")}
+FILES = {
+    "HTTP/2 of spdy-server": ("spdy files tls", "h2"),
+    "nginx h2": ("nginx h2", "h2"),
+    "nginx h2, files not kept": ("nginx h2, files not kept", "h2"),
+}
 
 
 def moved(title, path, requests, contenders, size, **more):

@@ -153,8 +153,8 @@ where
             let polled = this.connection.as_mut().poll(cx);
             let released = match polled.is_pending() {
                 true => this.cork.poll_release(cx),
-                // hyper has shut the transport down, or it has failed.
-                false => Poll::Pending,
+                // hyper has not always shut the transport down.
+                false => this.cork.poll_last(cx),
             };
             if let Some(watch) = this.watch {
                 watch.settle(this.rest.is_flushed());

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -25,12 +26,15 @@ struct Corked<IO> {
     io: IO,
     /// It has no memory while it is empty: most connections rest.
     kept: BytesMut,
+    /// Whether the transport has not taken the last write since the last release.
+    is_full: bool,
 }
 
 impl<IO> Cork<IO> {
     pub(crate) fn new(io: IO) -> Self {
         let kept = BytesMut::new();
-        Self(Arc::new(Mutex::new(Corked { io, kept })))
+        let is_full = false;
+        Self(Arc::new(Mutex::new(Corked { io, kept, is_full })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Corked<IO>> {
@@ -49,8 +53,18 @@ impl<IO: AsyncWrite + Unpin> Cork<IO> {
     /// polled: its flushes have done nothing.
     pub(crate) fn poll_release(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let corked = &mut *self.lock();
+        let is_full = mem::take(&mut corked.is_full);
         ready!(corked.poll_kept(cx))?;
+        // A flush would look as if the transport had taken the write.
+        if is_full {
+            return Poll::Pending;
+        }
         Pin::new(&mut corked.io).poll_flush(cx)
+    }
+
+    /// Writes what is kept if hyper has ended the connection without doing so.
+    pub(crate) fn poll_last(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_kept(cx)
     }
 }
 
@@ -77,7 +91,8 @@ impl<IO: AsyncWrite + Unpin> Corked<IO> {
         Ok(written - of_kept)
     }
 
-    /// Keeps short writes. Others go to the transport, behind what is kept.
+    /// Keeps short writes. Others go to the transport, behind what is kept: of them the first two
+    /// slices, and h2 has no more.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,7 +117,9 @@ impl<IO: AsyncWrite + Unpin> Corked<IO> {
             }
             let from = usize::from(self.kept.is_empty());
             let io = Pin::new(&mut self.io);
-            let written = ready!(io.poll_write_vectored(cx, &all[from..]))?;
+            let polled = io.poll_write_vectored(cx, &all[from..]);
+            self.is_full = polled.is_pending();
+            let written = ready!(polled)?;
             match self.took(written)? {
                 0 => {}
                 taken => return Poll::Ready(Ok(taken)),
@@ -158,7 +175,10 @@ const MOST: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{
+        future::{pending, poll_fn},
+        time::Duration,
+    };
 
     use axum::{Router, routing::get};
     use bytes::Bytes;
@@ -167,13 +187,14 @@ mod tests {
     use hyper::client::conn::http2;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        sync::Barrier,
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split},
+        sync::{Barrier, watch},
         task::JoinSet,
+        time::{Instant, sleep, timeout},
     };
 
     use super::*;
-    use crate::auto;
+    use crate::{auto, config::Timeouts};
 
     /// A transport that notes the length of each write.
     struct Noting {
@@ -293,6 +314,120 @@ mod tests {
             assert!(read == expected, "room of {room}");
             assert!(writes.lock().unwrap().len() > 4);
         }
+    }
+
+    const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+        \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff\
+        \x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\x00\x00\x00\
+        \x00\x00\x00\x04\x01\x00\x00\x00\x00";
+
+    /// A request of GET on stream 1.
+    const REQUEST: &[u8] = b"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a";
+
+    /// A CONNECT on stream 3 that has a length, for which hyper ends the connection at once.
+    const CONNECT: &[u8] = b"\x00\x00\x0f\x01\x04\x00\x00\x00\x03\
+        \x42\x07CONNECT\x41\x01a\x5c\x015";
+
+    const CREDIT: &[u8] = b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01";
+
+    /// A transport that takes whole writes until it is full, as a socket does.
+    struct Whole {
+        io: DuplexStream,
+        room: usize,
+    }
+
+    impl AsyncRead for Whole {
+        crate::pass::pass!(poll_read => io);
+    }
+
+    impl AsyncWrite for Whole {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            if self.room == 0 {
+                return Poll::Pending;
+            }
+            let length = bufs.iter().map(|buf| buf.len()).sum();
+            self.room = self.room.saturating_sub(length);
+            Poll::Ready(Ok(length))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        crate::pass::pass!(poll_shutdown => io);
+    }
+
+    /// Whether the client is silent, or sends something now and then.
+    #[tokio::test(start_paused = true)]
+    async fn a_transport_that_takes_nothing_ends_its_connection_in_time() {
+        for pause in [None, Some(Duration::from_secs(5))] {
+            let (client, io) = duplex(65_536);
+            let (_unread, mut client) = split(client);
+            let app = Router::new().fallback(async || vec![0; 1 << 20]);
+            let io = Whole { io, room: 100_000 };
+            let serving = tokio::spawn(auto::Builder::new().serve_connection(io, app));
+            client.write_all(HELLO).await.unwrap();
+            client.write_all(REQUEST).await.unwrap();
+            let start = Instant::now();
+            let talking = tokio::spawn(async move {
+                while let Some(pause) = pause {
+                    sleep(pause).await;
+                    _ = client.write_all(CREDIT).await;
+                }
+                pending::<()>().await;
+            });
+            _ = serving.await.unwrap();
+            talking.abort();
+            let write = Timeouts::default().write;
+            assert!(
+                start.elapsed() < write + Duration::from_secs(2),
+                "{:?}",
+                start.elapsed()
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_leaves_though_hyper_ends_without_a_shutdown() {
+        let (mut client, io) = duplex(65_536);
+        let (go, gone) = watch::channel(());
+        let app = Router::new().fallback(async move || {
+            let mut gone = gone.clone();
+            gone.changed().await.unwrap();
+            "a response"
+        });
+        let mut serving = Box::pin(auto::Builder::new().serve_connection(io, app));
+        client.write_all(HELLO).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        let second = Duration::from_secs(1);
+        timeout(second, &mut serving).await.unwrap_err();
+        go.send_replace(());
+        // The task of the request has its turn before the connection has.
+        sleep(second).await;
+        client.write_all(CONNECT).await.unwrap();
+        _ = timeout(second, serving).await.expect("hyper goes on");
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert!(
+            read.windows(10).any(|bytes| bytes == b"a response"),
+            "{read:x?}"
+        );
     }
 
     #[tokio::test]

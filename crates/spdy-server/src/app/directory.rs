@@ -100,18 +100,24 @@ async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<
     if let Some(span) = Span::of(request.headers()) {
         span.put(request.headers_mut());
     }
-    resume(request, |request| site.respond(request)).await
+    match Resumption::take(&mut request) {
+        None => site.respond(request).await,
+        // The box keeps the future of all other requests short.
+        Some(resumption) => {
+            Box::pin(resume(request, resumption, |request| site.respond(request))).await
+        }
+    }
 }
 
-/// Answers a request, also one for the rest of a download: only if the file is unchanged it gets
-/// the rest.
-async fn resume<F>(mut request: Request, respond: impl Fn(Request) -> F) -> Response<Body>
+/// Answers a request for the rest of a download: only if the file is unchanged it gets the rest.
+async fn resume<F>(
+    request: Request,
+    resumption: Resumption,
+    respond: impl Fn(Request) -> F,
+) -> Response<Body>
 where
     F: Future<Output = Response<Body>>,
 {
-    let Some(resumption) = Resumption::take(&mut request) else {
-        return respond(request).await;
-    };
     let (head, body) = request.into_parts();
     let without_range = || Request::from_parts(head.clone(), Body::empty());
     let whole = respond(without_range()).await;
@@ -166,7 +172,9 @@ mod tests {
             let request = get().header(RANGE, "bytes=4-");
             let request = request.header(IF_RANGE, &before.headers()[ETAG]);
             let requests = Cell::new(0);
-            let response = resume(request.body(Body::empty()).unwrap(), |request| {
+            let mut request = request.body(Body::empty()).unwrap();
+            let resumption = Resumption::take(&mut request).unwrap();
+            let response = resume(request, resumption, |request| {
                 requests.set(requests.get() + 1);
                 if requests.get() == 2 {
                     fs::write(path.join("b"), new).unwrap();
@@ -197,7 +205,9 @@ mod tests {
         let request = request.header(IF_RANGE, &before.headers()[ETAG]);
         drop(before);
         let requests = Cell::new(0);
-        let response = resume(request.body(Body::empty()).unwrap(), |request| {
+        let mut request = request.body(Body::empty()).unwrap();
+        let resumption = Resumption::take(&mut request).unwrap();
+        let response = resume(request, resumption, |request| {
             requests.set(requests.get() + 1);
             if requests.get() > 1 {
                 fs::write(path.join("b"), [0; 10].repeat(requests.get())).unwrap();

@@ -69,9 +69,15 @@ impl Site {
     }
 
     pub(super) async fn respond(&self, request: Request) -> Response<Body> {
-        let Some(Span::Suffix(_)) = Span::of(request.headers()) else {
-            return self.answer_or_page(request).await;
-        };
+        match Span::of(request.headers()) {
+            // Boxes keep the future of all other requests short.
+            Some(Span::Suffix(_)) => Box::pin(self.respond_with_end(request)).await,
+            _ => self.answer_or_page(request).await,
+        }
+    }
+
+    /// Answers a request for the last bytes of a file.
+    async fn respond_with_end(&self, request: Request) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         let response = self
             .answer_or_page(Request::from_parts(head.clone(), Body::empty()))
@@ -86,9 +92,13 @@ impl Site {
 
     /// Returns the page for 404 instead of an empty response, if there is one.
     async fn answer_or_page(&self, request: Request) -> Response<Body> {
-        let Some(page) = &self.not_found else {
-            return self.answer(request).await;
-        };
+        match &self.not_found {
+            Some(page) => Box::pin(self.answer_with_page(page, request)).await,
+            None => self.answer(request).await,
+        }
+    }
+
+    async fn answer_with_page(&self, page: &Uri, request: Request) -> Response<Body> {
         let for_page = request_for(page, &request);
         let response = self.answer(request).await;
         if response.status() != StatusCode::NOT_FOUND {
@@ -118,7 +128,7 @@ impl Site {
         }
         match (response.status(), visit.seen()) {
             (StatusCode::NOT_FOUND, _) => match visit.without_index() {
-                Some(directory) if self.lists => self.list(directory, &asked).await,
+                Some(directory) if self.lists => Box::pin(self.list(directory, &asked)).await,
                 _ => response,
             },
             (_, None) => response,
