@@ -3,6 +3,7 @@
 mod screen;
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     thread::sleep,
@@ -25,14 +26,8 @@ pub(crate) fn run(play: &Play) -> Result<(), Failure> {
         // A command has chosen the bytes.
         (true, true) => return Err("--raw writes to a file or a pipe, not to a terminal".into()),
         (true, false) => {
-            let mut stderr = io::stderr().lock();
-            outputs(file, |output| {
-                let to: &mut dyn Write = match output.is_stderr {
-                    true => &mut stderr,
-                    false => &mut stdout,
-                };
-                Ok(to.write_all(&output.bytes)?)
-            })
+            let stderr = io::stderr();
+            write_raw(file, stdout, stderr.lock(), stderr.is_terminal())
         }
         (false, is_terminal) => {
             let played = show(file, &mut stdout, |seconds| {
@@ -51,18 +46,47 @@ pub(crate) fn run(play: &Play) -> Result<(), Failure> {
     played.map_err(|error| format!("{name}: {error}").into())
 }
 
-/// Shows the outputs of a recording. `pause` waits for a number of seconds.
-fn show(from: impl BufRead, mut to: impl Write, pause: impl Fn(f64)) -> Result<(), Failure> {
-    let mut time = 0.0;
+/// Writes the outputs of a recording as they are, but the errors as `show` does if they go to a
+/// terminal.
+fn write_raw(
+    mut from: impl BufRead,
+    mut stdout: impl Write,
+    mut stderr: impl Write,
+    is_terminal: bool,
+) -> Result<(), Failure> {
+    if head(&mut from)?["exact"] != true {
+        return Err("it does not have every byte, because its session had a terminal".into());
+    }
     let mut screen = Screen::default();
+    outputs(from, |output| {
+        let to: &mut dyn Write = match output.is_stderr {
+            true => &mut stderr,
+            false => &mut stdout,
+        };
+        match output.is_stderr && is_terminal {
+            true => to.write_all(screen.show(&output.text()).as_bytes())?,
+            false => to.write_all(&output.bytes)?,
+        }
+        // Otherwise an error would not be seen, and the two would lose their order.
+        Ok(to.flush()?)
+    })
+}
+
+/// Shows the outputs of a recording. `pause` waits for a number of seconds.
+fn show(mut from: impl BufRead, mut to: impl Write, pause: impl Fn(f64)) -> Result<(), Failure> {
+    head(&mut from)?;
+    let mut time = 0.0;
+    let (mut of_stdout, mut of_stderr) = (Screen::default(), Screen::default());
     outputs(from, |output| {
         if output.at > time {
             pause(output.at - time);
             time = output.at;
         }
-        // What text there is among other bytes is shown, so a command cannot hide it there.
-        let text = String::from_utf8_lossy(&output.bytes);
-        to.write_all(screen.show(&text).as_bytes())?;
+        let screen = match output.is_stderr {
+            true => &mut of_stderr,
+            false => &mut of_stdout,
+        };
+        to.write_all(screen.show(&output.text()).as_bytes())?;
         Ok(to.flush()?)
     })
 }
@@ -75,16 +99,28 @@ struct Output {
     is_stderr: bool,
 }
 
-/// Passes the outputs of a recording to a function.
+impl Output {
+    /// Returns the text, also that among other bytes.
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+}
+
+/// Reads the first line.
+fn head(from: &mut impl BufRead) -> Result<Value, Failure> {
+    let head = line(from)?.ok_or("file is empty")?;
+    let head: Value = serde_json::from_str(&head).map_err(|_| "this is no asciicast")?;
+    match head["version"] == 2 {
+        true => Ok(head),
+        false => Err("this is no asciicast of version 2".into()),
+    }
+}
+
+/// Passes the outputs of a recording, behind its head, to a function.
 fn outputs(
     mut from: impl BufRead,
     mut each: impl FnMut(Output) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let head = line(&mut from)?.ok_or("file is empty")?;
-    let head: Value = serde_json::from_str(&head).map_err(|_| "this is no asciicast")?;
-    if head["version"] != 2 {
-        return Err("this is no asciicast of version 2".into());
-    }
     let (mut number, mut is_stderr) = (1, false);
     while let Some(text) = line(&mut from)? {
         number += 1;
@@ -164,15 +200,45 @@ mod tests {
         let text = "{\"version\":2}\n[0,\"m\",\"bytes that are not text\"]\n[0,\"b\",\"/2hp/w==\"]\n\
                     [0,\"s\",\"stderr\"]\n[0,\"o\",\"no\"]\n[0,\"s\",\"stdout\"]\n[0,\"o\",\".\"]\n";
         assert_eq!(play(text).0, "\u{fffd}hi\u{fffd}no.");
-        let mut raw = Vec::new();
-        let gathered = outputs(text.as_bytes(), |output| {
-            raw.push((output.bytes, output.is_stderr));
-            Ok(())
-        });
-        assert!(gathered.is_ok());
-        let expected: [(&[u8], bool); 3] = [(b"\xffhi\xff", false), (b"no", true), (b".", false)];
-        let expected = expected.map(|(bytes, is_stderr)| (bytes.to_vec(), is_stderr));
-        assert_eq!(raw, expected);
+    }
+
+    /// Plays with `--raw`. Returns standard output and standard error.
+    fn raw(text: &str, is_terminal: bool) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let written = write_raw(text.as_bytes(), &mut stdout, &mut stderr, is_terminal);
+        written.map_err(|error| error.to_string())?;
+        Ok((stdout, stderr))
+    }
+
+    #[test]
+    fn every_byte_is_written_and_none_that_a_terminal_obeys_to_a_terminal() {
+        let text = "{\"version\":2,\"exact\":true}\n[0,\"b\",\"/2hp/w==\"]\n[0,\"s\",\"stderr\"]\n\
+                    [0,\"o\",\"no\\u001b]52;c;eA==\\u0007.\"]\n[0,\"s\",\"stdout\"]\n[0,\"o\",\"\\u001b]\"]\n";
+        let stdout = b"\xffhi\xff\x1b]".to_vec();
+        let stderr = b"no\x1b]52;c;eA==\x07.".to_vec();
+        assert_eq!(raw(text, false), Ok((stdout.clone(), stderr)));
+        assert_eq!(raw(text, true), Ok((stdout, b"no.".to_vec())));
+        let of_terminal = text.replace(",\"exact\":true", "");
+        assert!(raw(&of_terminal, false).unwrap_err().contains("terminal"));
+    }
+
+    /// Buffers until it is flushed, which fails.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_written_is_an_error() {
+        let text = "{\"version\":2,\"exact\":true}\n[0,\"o\",\"a\"]\n";
+        assert!(write_raw(text.as_bytes(), Full, Full, false).is_err());
     }
 
     #[test]

@@ -35,12 +35,14 @@ impl RecordingFile {
     /// Creates a file that only its owner can read. There must not be a file of this name.
     pub(crate) async fn create(path: &Path) -> io::Result<(Self, oneshot::Receiver<Written>)> {
         let mut options = OpenOptions::new();
-        let file = options
+        let mut file = options
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)
             .await?;
+        // It keeps a buffer of this size from the first long write to the end.
+        file.set_max_buf_size(BUFFER);
         let (done, written) = oneshot::channel();
         let file = Self {
             file,
@@ -85,6 +87,9 @@ impl AsyncWrite for RecordingFile {
     }
 }
 
+/// How many bytes of a recording are copied for the thread that writes them.
+const BUFFER: usize = 128 * 1024;
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -101,6 +106,7 @@ mod tests {
         file.write_all(b"c").await.unwrap();
         file.shutdown().await.unwrap();
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(file.file.max_buf_size(), BUFFER);
         let expected = Written {
             length: 3,
             sha256: sha256.to_owned(),

@@ -265,7 +265,8 @@ async fn every_byte_of_every_stream_is_recorded_if_that_is_wanted() {
     tap.ended(Some(&Status::Success));
     drop(tap);
     timeout(SOON, written).await.unwrap().unwrap().unwrap();
-    let (_, recorded) = disk.events();
+    let (head, recorded) = disk.events();
+    assert_eq!(head["exact"], true);
     let marker = ("m", "bytes that are not text");
     let zeros = STANDARD.encode(zeros);
     let expected = [

@@ -39,6 +39,11 @@ impl Screen {
             // These end every sequence.
             (_, CANCEL | SUBSTITUTE) => State::Text,
             (State::Ignored(_), BELL | STRING_END) | (State::Ignored(true), '\\') => State::Text,
+            // No string goes on in the next line. Otherwise one without an end would hide the rest.
+            (State::Ignored(_), '\n') => {
+                shown.push(char);
+                State::Text
+            }
             (State::Ignored(_), _) => State::Ignored(char == ESCAPE),
             (_, ESCAPE) => State::Escape(String::new()),
             (_, CONTROL) => State::Control(String::new()),
@@ -185,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_string_without_an_end_does_not_hide_the_next_line() {
+        for start in ["\u{1b}]0;", "\u{1b}P", "\u{9d}", "\u{1b}^"] {
+            let text = format!("{start}title\nshown\u{1b}\\.");
+            assert_eq!(Screen::default().show(&text), "\nshown.");
+        }
+    }
+
+    #[test]
     fn what_does_more_is_removed() {
         for sequence in [
             "\u{5}",    // asks for an answer
@@ -206,7 +219,7 @@ mod tests {
             "\u{1b}]8;;http://a\u{9c}",
             "\u{1b}P$qm\u{1b}\\",
             "\u{1b}_Gi=1\u{1b}\\",
-            "\u{1b}^a\nb\u{1b}\\",
+            "\u{1b}^ab\u{1b}\\",
             "\u{1b}Xa\u{1b}\\",
             "\u{9d}0;title\u{7}",
             "\u{90}q\u{9c}",

@@ -29,7 +29,7 @@ pub(super) struct Cast {
     stdout: Decoder,
     stderr: Decoder,
     stdin: Decoder,
-    /// Whether the last bytes were not text.
+    /// Whether the last output was not text.
     is_binary: bool,
     /// Whether the last output was that of errors.
     is_stderr: bool,
@@ -122,14 +122,16 @@ impl Cast {
         if !self.how.is_exact {
             return self.event(stream.code(), data, add);
         }
-        let is_stderr = stream == Stream::Stderr;
-        if stream != Stream::Stdin && mem::replace(&mut self.is_stderr, is_stderr) != is_stderr {
-            let name: &[u8] = if is_stderr { b"stderr" } else { b"stdout" };
-            self.event("s", name, add);
-        }
         let is_binary = !is_text(data);
-        if !mem::replace(&mut self.is_binary, is_binary) && is_binary {
-            self.event("m", b"bytes that are not text", add);
+        if stream != Stream::Stdin {
+            let is_stderr = stream == Stream::Stderr;
+            if mem::replace(&mut self.is_stderr, is_stderr) != is_stderr {
+                let name: &[u8] = if is_stderr { b"stderr" } else { b"stdout" };
+                self.event("s", name, add);
+            }
+            if !mem::replace(&mut self.is_binary, is_binary) && is_binary {
+                self.event("m", b"bytes that are not text", add);
+            }
         }
         match is_binary {
             true => self.event(stream.binary_code(), data, add_base64),
@@ -162,6 +164,9 @@ impl Cast {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut head = json!({"version": 2, "width": width, "height": height});
         head["timestamp"] = since.unwrap_or_default().as_secs().into();
+        if self.how.is_exact {
+            head["exact"] = true.into();
+        }
         if let Some(title) = &self.how.title {
             head["title"] = title.as_str().into();
         }

@@ -2,15 +2,16 @@
 
 use std::{
     io,
+    pin::pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     batch::Batch,
-    command::{CommandTap, Passing},
+    command::{CommandTap, Passing, TELL},
 };
 use crate::{BoxError, client::Input, stdio::Stdout};
 
@@ -40,7 +41,8 @@ pub(super) enum Over {
     Lost(io::Error),
     /// The receiver wants no more of it.
     Unwanted,
-    /// The tap has refused what follows. What came before has passed.
+    /// The tap has refused what follows. What came before has passed, unless that took longer than
+    /// [`TELL`].
     Refused(BoxError),
 }
 
@@ -84,10 +86,23 @@ pub(super) async fn pass(
         }
         Ok(())
     };
-    match tokio::try_join!(async { Ok(asking.await) }, passing) {
-        Ok((over, ())) => over,
-        Err(over) => over,
+    let (mut asking, mut passing) = (pin!(asking), pin!(passing));
+    let over = tokio::select! {
+        biased;
+        // It ends only when it fails, while `asking` goes on.
+        Err(over) = &mut passing => return over,
+        over = &mut asking => over,
+    };
+    match over {
+        // A receiver that takes nothing does not keep the session.
+        Over::Refused(_) => _ = timeout(TELL, passing).await,
+        _ => {
+            if let Err(over) = passing.await {
+                return over;
+            }
+        }
     }
+    over
 }
 
 /// How many batches a tap sees in front of those that it has settled, beside one that waits for
@@ -136,6 +151,37 @@ mod tests {
             self.settles.acquire().await?.forget();
             Ok(())
         }
+    }
+
+    /// Takes nothing.
+    struct Full;
+
+    impl Onward for Full {
+        async fn send(&mut self, _: Bytes) -> io::Result<()> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_does_not_wait_for_a_receiver_that_takes_nothing() {
+        let tap = Slow::new();
+        tap.settles.add_permits(1);
+        let mut pieces = [&b"a"[..], b"!"].into_iter();
+        let mut is_pause = false;
+        let next = |cx: &mut Context<'_>| {
+            is_pause = !is_pause;
+            if is_pause {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(pieces.next().map(|piece| Ok(Bytes::from_static(piece))))
+        };
+        let start = tokio::time::Instant::now();
+        let mut to = Full;
+        let passing = pass(next, &mut to, &tap, |bytes| Passing::Stdout(bytes));
+        let over = timeout(2 * TELL, passing).await.expect("it waits");
+        assert!(matches!(over, Over::Refused(_)));
+        assert_eq!(start.elapsed(), TELL);
     }
 
     /// What has passed. After this number of pieces no more is wanted.
