@@ -24,12 +24,12 @@ use crate::{BoxError, CommandTap, Passing, Size, Status};
 ///
 /// The recording has the outputs, the sizes of the terminal, if wanted the input, and a marker with
 /// the outcome. Bytes that are not UTF-8 are recorded as U+FFFD, unless [`exact`](Self::exact) is
-/// set. Whatever a command or a client
-/// sends is escaped, so it cannot end a line of the recording or begin another.
+/// set. Whatever a command or a client sends is escaped, so it cannot end a line of the recording or
+/// begin another.
 ///
-/// Nothing passes before it was recorded, but for up to three bytes that begin a character: they are
-/// recorded with the rest of it, or at the end. So a slow writer makes the session slow. The text that waits
-/// for the writer has at most 3.5 MiB, and mostly far less.
+/// Nothing passes before it was recorded, but for up to three bytes that begin a character: they
+/// are recorded with the rest of it, or at the end. So a slow writer makes the session slow. The
+/// text that waits for the writer has at most 3.5 MiB, and mostly far less.
 ///
 /// ```no_run
 /// use http::{Request, Response};
@@ -98,16 +98,16 @@ impl Asciicast {
         self
     }
 
-    /// Sets whether the outputs, and the input if it is recorded, can be rebuilt from the recording,
-    /// byte for byte. It is meant for sessions without a terminal, such as those of `kubectl cp`. The
-    /// default is `false`.
+    /// Sets whether the outputs, and the input if it is recorded, can be rebuilt from the
+    /// recording, byte for byte. It is meant for sessions without a terminal, such as those of
+    /// `kubectl cp`. The default is `false`.
     ///
     /// With `true`, a piece that is not UTF-8, or begins with control characters, becomes an event
     /// of the code `b` if it was output, and `B` if it was input, with its bytes in base64, behind
-    /// a marker if it was output and the output before it was text. Such an event is a third longer than its bytes, which as text would be up to six
-    /// times as long. An event of the code `s` stands before outputs of another stream than those
-    /// before it, with `stderr` or `stdout`. Players pass over events of these codes. The head has
-    /// `exact`, which is `true`.
+    /// a marker if it was output and the output before it was text. Such an event is a third longer
+    /// than its bytes, which as text would be up to six times as long. An event of the code `s`
+    /// stands before outputs of another stream than those before it, with `stderr` or `stdout`.
+    /// Players pass over events of these codes. The head has `exact`, which is `true`.
     #[must_use]
     pub const fn exact(mut self, is_exact: bool) -> Self {
         self.is_exact = is_exact;

@@ -72,10 +72,10 @@ pub trait CommandTap: Send + Sync + 'static {
     /// Waits until what [`passes`](Self::passes) has allowed before this call can pass, for example
     /// until it is recorded. The relay calls this after one or more calls of `passes` for a stream,
     /// up to 64 KiB, and waits for the future before it passes those bytes on. Meanwhile it calls
-    /// `passes` for what follows, up to 128 KiB of a stream. So what has to be settled should be noted
-    /// at the call, as by a function that returns an `async` block: the body of an `async fn` runs
-    /// when the future is first polled. A future can be dropped without having been polled. The
-    /// default does not wait.
+    /// `passes` for what follows, up to 128 KiB of a stream. So what has to be settled should be
+    /// noted at the call, as by a function that returns an `async` block: the body of an `async fn`
+    /// runs when the future is first polled. A future can be dropped without having been polled.
+    /// The default does not wait.
     ///
     /// # Errors
     ///
