@@ -24,8 +24,8 @@ use crate::{BoxError, CommandTap, Passing, Size, Status};
 ///
 /// The recording has the outputs, the sizes of the terminal, if wanted the input, and a marker with
 /// the outcome. Bytes that are not UTF-8 are recorded as U+FFFD, unless [`exact`](Self::exact) is
-/// set. Whatever a command or a client sends is escaped, so it cannot end a line of the recording or
-/// begin another.
+/// set. Whatever a command or a client sends is escaped, so it cannot end a line of the recording
+/// or begin another.
 ///
 /// Nothing passes before it was recorded, but for up to three bytes that begin a character: they
 /// are recorded with the rest of it, or at the end. So a slow writer makes the session slow. The
