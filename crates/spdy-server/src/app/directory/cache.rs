@@ -75,7 +75,8 @@ impl Cache {
         let arrived = Instant::now();
         match self.store.recall(&question, arrived) {
             Some(found) => Ok(found),
-            None => in_time(self.look(question, arrived)).await,
+            // The box keeps the futures of all that ask short.
+            None => Box::pin(in_time(self.look(question, arrived))).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The responses of a directory: what `ServeDir` returns, and what is better here.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, pin::Pin, sync::Arc};
 
 use axum::{
     body::Body,
@@ -17,7 +17,7 @@ use axum::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use spdy_tower::StreamInfo;
-use tower_http::services::ServeDir;
+use tower_http::services::{ServeDir, fs::DefaultServeDirFallback};
 use tower_service::Service;
 
 use super::{
@@ -46,6 +46,10 @@ pub(super) struct Site {
     not_found: Option<Uri>,
 }
 
+/// The future of a response. It is a box, because each function that holds a future has room for
+/// all of it.
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
 impl Site {
     /// # Errors
     /// Returns an error if there is a page for 404 that is not a file which is served, or if there
@@ -68,11 +72,10 @@ impl Site {
         })
     }
 
-    pub(super) async fn respond(&self, request: Request) -> Response<Body> {
+    pub(super) fn respond(&self, request: Request) -> Answer<'_> {
         match Span::of(request.headers()) {
-            // Boxes keep the future of all other requests short.
-            Some(Span::Suffix(_)) => Box::pin(self.respond_with_end(request)).await,
-            _ => self.answer_or_page(request).await,
+            Some(Span::Suffix(_)) => Box::pin(self.respond_with_end(request)),
+            _ => self.answer_or_page(request),
         }
     }
 
@@ -91,10 +94,10 @@ impl Site {
     }
 
     /// Returns the page for 404 instead of an empty response, if there is one.
-    async fn answer_or_page(&self, request: Request) -> Response<Body> {
+    fn answer_or_page(&self, request: Request) -> Answer<'_> {
         match &self.not_found {
-            Some(page) => Box::pin(self.answer_with_page(page, request)).await,
-            None => self.answer(request).await,
+            Some(page) => Box::pin(self.answer_with_page(page, request)),
+            None => Box::pin(self.answer(request)),
         }
     }
 
@@ -115,24 +118,28 @@ impl Site {
         page
     }
 
-    async fn answer(&self, mut request: Request) -> Response<Body> {
+    fn answer(&self, mut request: Request) -> impl Future<Output = Response<Body>> + Send + '_ {
         let asked = Asked::take(&mut request);
         let visit = Visit::new(Arc::clone(&self.cache));
-        let response = self.files(&visit, request).await;
-        if visit.is_late() {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
-        }
-        let is_redirect = response.headers().contains_key(LOCATION);
-        if !is_redirect && asked.leads_below() {
-            return StatusCode::NOT_FOUND.into_response();
-        }
-        match (response.status(), visit.seen()) {
-            (StatusCode::NOT_FOUND, _) => match visit.without_index() {
-                Some(directory) if self.lists => Box::pin(self.list(directory, &asked)).await,
-                _ => response,
-            },
-            (_, None) => response,
-            (_, Some((entry, start))) => self.complete(asked, response, entry, start),
+        let files = self.files(&visit, request);
+        async move {
+            let Ok(response) = files.await;
+            if visit.is_late() {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+            let is_redirect = response.headers().contains_key(LOCATION);
+            if !is_redirect && asked.leads_below() {
+                return StatusCode::NOT_FOUND.into_response();
+            }
+            let response = response.map(Body::new);
+            match (response.status(), visit.seen()) {
+                (StatusCode::NOT_FOUND, _) => match visit.without_index() {
+                    Some(directory) if self.lists => Box::pin(self.list(directory, &asked)).await,
+                    _ => response,
+                },
+                (_, None) => response,
+                (_, Some((entry, start))) => self.complete(asked, response, entry, start),
+            }
         }
     }
 
@@ -187,7 +194,11 @@ impl Site {
     }
 
     /// `ServeDir` never reads its own bodies, so they need no buffer. It ignores several ranges.
-    async fn files(&self, visit: &Visit, request: Request) -> Response<Body> {
+    fn files(
+        &self,
+        visit: &Visit,
+        request: Request,
+    ) -> <ServeDir<DefaultServeDirFallback, Visit> as Service<Request>>::Future {
         let mut files = ServeDir::with_backend("", visit.clone())
             .with_buf_chunk_size(0)
             .ignore_multi_range_requests(true);
@@ -197,10 +208,7 @@ impl Site {
                 .precompressed_br()
                 .precompressed_gzip();
         }
-        match Service::<Request>::call(&mut files, request).await {
-            Ok(response) => response.map(Body::new),
-            Err(never) => match never {},
-        }
+        Service::<Request>::call(&mut files, request)
     }
 
     async fn list(&self, directory: Below, asked: &Asked) -> Response<Body> {

@@ -94,7 +94,7 @@ impl Visit {
     async fn look(self, path: PathBuf) -> io::Result<Facts> {
         let plain = self.views().plain.clone();
         match plain {
-            Some(plain) if plain != path => self.look_beside(plain, path).await,
+            Some(plain) if plain != path => Box::pin(self.look_beside(plain, path)).await,
             Some(_) => self.look_at(path).await,
             None => {
                 let facts = self.look_at(path.clone()).await;
